@@ -1,0 +1,31 @@
+//! Kordon, a Kafka-protocol sidecar proxy: the modules stand in the order in which a request
+//! passes them. `ARCHITECTURE.md` beside this file is the map.
+#![doc = include_str!("ARCHITECTURE.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+// The path of a request.
+pub mod net;
+pub mod wire;
+pub mod identity;
+pub mod session;
+pub mod policy;
+pub mod quota;
+pub mod schema;
+pub mod upstream;
+pub mod proxy;
+
+// Knowledge: everything that differs per Kafka API.
+pub mod apis;
+
+// Edges.
+pub mod admin;
+pub mod cli;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod telemetry;
+
+// Words that all stages share.
+pub mod clock;
+pub mod principal;
+pub mod problem;

@@ -1,0 +1,78 @@
+//! The vocabulary of authorization: Kafka's own words (`org.apache.kafka.common.acl.AclOperation`,
+//! `ResourceType`), plus the reference to the rule that decided.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::principal::Principal;
+
+/// An operation, with Kafka's `AclOperation` code as its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs)] // the names are Kafka's
+pub enum Operation {
+    All = 2,
+    Read = 3,
+    Write = 4,
+    Create = 5,
+    Delete = 6,
+    Alter = 7,
+    Describe = 8,
+    ClusterAction = 9,
+    DescribeConfigs = 10,
+    AlterConfigs = 11,
+    IdempotentWrite = 12,
+    CreateTokens = 13,
+    DescribeTokens = 14,
+    TwoPhaseCommit = 15,
+}
+
+/// What a rule protects, with Kafka's `ResourceType` code as its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs)] // the names are Kafka's
+pub enum ResourceKind {
+    Topic = 2,
+    Group = 3,
+    Cluster = 4,
+    TransactionalId = 5,
+    DelegationToken = 6,
+    User = 7,
+}
+
+/// The only name of the cluster resource.
+pub const CLUSTER_NAME: &str = "kafka-cluster";
+
+/// Who asks, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The proven identity.
+    pub principal: &'a Principal,
+    /// The peer's address.
+    pub host: IpAddr,
+}
+
+/// The rule that decided: shown to people as `file:line`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RuleRef {
+    /// The policy file.
+    pub file: Arc<str>,
+    /// The line of the rule, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// The answer to "may this subject do this?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the operation may go ahead.
+    pub allowed: bool,
+    /// The rule that decided; `None`: no rule matched (default deny), or a super user.
+    pub rule: Option<RuleRef>,
+}

@@ -1,0 +1,37 @@
+//! Who is speaking: the one word about identity that all stages share.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A proven identity, as every stage after `identity` sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Kafka's `Type:name`, for example `User:orders-service`.
+    pub name: Arc<str>,
+    /// The tenant; the empty string where none is known.
+    pub tenant: Arc<str>,
+    /// Names of the groups (without `Group:`) a token says the principal belongs to.
+    pub groups: Arc<[Arc<str>]>,
+    /// How the identity was proven.
+    pub proof: Proof,
+    /// When the proof ends; `None` where it has no end of its own.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// How an identity was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The listener's configured name: the pod is the identity.
+    Static,
+    /// A client certificate (mTLS).
+    Certificate,
+    /// A bearer token (SASL/OAUTHBEARER, RFC 7628).
+    Token,
+}
+
+impl Principal {
+    /// The name without its type: `orders-service` of `User:orders-service`.
+    pub fn bare_name(&self) -> &str {
+        self.name.split_once(':').map_or(&*self.name, |(_, name)| name)
+    }
+}
