@@ -4,15 +4,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 // The path of a request.
-pub mod net;
-pub mod wire;
 pub mod identity;
-pub mod session;
+pub mod net;
 pub mod policy;
+pub mod proxy;
 pub mod quota;
 pub mod schema;
+pub mod session;
 pub mod upstream;
-pub mod proxy;
+pub mod wire;
 
 // Knowledge: everything that differs per Kafka API.
 pub mod apis;

@@ -32,6 +32,8 @@ pub enum Proof {
 impl Principal {
     /// The name without its type: `orders-service` of `User:orders-service`.
     pub fn bare_name(&self) -> &str {
-        self.name.split_once(':').map_or(&*self.name, |(_, name)| name)
+        self.name
+            .split_once(':')
+            .map_or(&*self.name, |(_, name)| name)
     }
 }

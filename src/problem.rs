@@ -72,7 +72,12 @@ impl Problems {
     }
 
     fn push(&mut self, severity: Severity, place: Option<Place>, message: String) -> &mut Problem {
-        self.list.push(Problem { severity, place, message, help: None });
+        self.list.push(Problem {
+            severity,
+            place,
+            message,
+            help: None,
+        });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }

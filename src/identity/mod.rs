@@ -1,1 +1,3 @@
-//! (being written)
+//! Identity (being written).
+
+pub mod settings;

@@ -1,1 +1,3 @@
-//! (being written)
+//! Net (being written).
+
+pub mod settings;

@@ -1,1 +1,3 @@
-//! (being written)
+//! Policy (being written).
+
+pub mod model;

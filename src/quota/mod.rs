@@ -1,1 +1,3 @@
-//! (being written)
+//! Quota (being written).
+
+pub mod spec;

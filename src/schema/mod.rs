@@ -1,1 +1,3 @@
-//! (being written)
+//! Schema (being written).
+
+pub mod spec;

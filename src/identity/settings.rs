@@ -1,0 +1,63 @@
+//! What a listener says about proving identity: plain values, filled by `config`, read by the
+//! stages of this folder.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::principal::Principal;
+
+/// Exactly one way of proving identity for each listener.
+#[derive(Clone, Debug)]
+pub enum IdentitySettings {
+    /// `identity.static`: every connection is this principal.
+    Static(Principal),
+    /// `identity.mtls`: the client certificate names the principal.
+    Mtls(MtlsSettings),
+    /// `sasl.oauthbearer`: a bearer token names the principal.
+    Oauthbearer(TokenSettings),
+}
+
+/// `identity.mtls`: how a certificate becomes a name.
+#[derive(Clone, Debug)]
+pub struct MtlsSettings {
+    /// The part of the certificate that is the name.
+    pub from: CertificateName,
+    /// The tenant of every connection of the listener; empty: none.
+    pub tenant: String,
+}
+
+/// The part of a client certificate that names the principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The subject's common name.
+    CommonName,
+}
+
+/// `sasl.oauthbearer`: what a token must fulfil.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// `iss` must equal this.
+    pub issuer: String,
+    /// The file that holds the issuer's keys (RFC 7517).
+    pub jwks_file: PathBuf,
+    /// `aud` must contain this.
+    pub audience: String,
+    /// Allowed `alg` values (RFC 7518), for example `RS256`.
+    pub algorithms: Vec<String>,
+    /// Tolerance on `exp`, `nbf` and `iat`.
+    pub clock_skew: Duration,
+    /// Every one must be in the token's `scope` (string or array).
+    pub required_scopes: Vec<String>,
+    /// The claim that is the principal's name.
+    pub principal_claim: String,
+    /// The claim that is the tenant, if any.
+    pub tenant_claim: Option<String>,
+    /// The claim that lists the groups, if any.
+    pub groups_claim: Option<String>,
+    /// Upper bound of a session (KIP-368); the token's expiry bounds it as well.
+    pub session_max: Option<Duration>,
+    /// Accepted `typ` header values; an absent `typ` is accepted.
+    pub types: Vec<String>,
+    /// The longest token accepted, in bytes.
+    pub token_bytes_max: usize,
+}
