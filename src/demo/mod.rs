@@ -2,3 +2,4 @@
 //! never uses it.
 
 pub mod broker;
+pub mod client;
