@@ -52,7 +52,18 @@ mod tests {
 
     #[test]
     fn numbers_come_back() {
-        for n in [0, -1, 1, 63, 64, -64, -65, 300, i64::from(i32::MAX), i64::from(i32::MIN)] {
+        for n in [
+            0,
+            -1,
+            1,
+            63,
+            64,
+            -64,
+            -65,
+            300,
+            i64::from(i32::MAX),
+            i64::from(i32::MIN),
+        ] {
             let bytes = zigzag(n);
             assert_eq!(take_i32(&mut &bytes[..]), Some(n as i32));
             assert_eq!(take_i64(&mut &bytes[..]), Some(n));
