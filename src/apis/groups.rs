@@ -3,7 +3,6 @@
 use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
 use super::lens::{Answered, Question, Refusal, mirror, topic_of};
 use crate::policy::model::{Operation, ResourceKind};
-use crate::wire::layout::Role;
 use crate::wire::tree::{Node, StructNode};
 
 /// DESCRIBE on each group, DESCRIBE on each topic. A group that is refused says so as a whole;
@@ -127,12 +126,9 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
         _ => return Ok(()),
     };
     let code = kind.map_or(errors::CLUSTER_AUTHORIZATION_FAILED, errors::denied);
-    let guard = &mut *q.guard;
-    let mut allowed = |key: &str| {
-        kind.is_some_and(|kind| guard.allows(Operation::Describe, kind, key))
-    };
     if q.version < 4 {
-        if allowed(q.request.text("Key").unwrap_or_default()) {
+        let key = q.request.text("Key").unwrap_or_default();
+        if kind.is_some_and(|kind| q.guard.allows(Operation::Describe, kind, key)) {
             return Ok(());
         }
         let mut response = q.empty_response();
@@ -141,9 +137,10 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
     }
     let Some(model) = q.response_element("Coordinators") else { return Ok(()) };
     let mut refused = Vec::new();
+    let guard = &mut *q.guard;
     q.request.array_mut("CoordinatorKeys").retain(|node| {
         let key = node.text().unwrap_or_default();
-        let keep = allowed(key);
+        let keep = kind.is_some_and(|kind| guard.allows(Operation::Describe, kind, key));
         if !keep {
             let mut answer = model.clone();
             answer.set_text("Key", Some(key)).set_int("ErrorCode", code.into());
@@ -331,10 +328,4 @@ pub(super) fn filter_share_offsets(a: &mut Answered) {
             guard.sees(Operation::Describe, ResourceKind::Topic, name)
         });
     }
-}
-
-/// Whether an element of the answer names a topic; for tests of the table.
-#[cfg(test)]
-pub(super) fn names_topic(element: &StructNode) -> bool {
-    element.layout().fields.iter().any(|f| matches!(f.role, Role::TopicName | Role::TopicId))
 }

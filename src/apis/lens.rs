@@ -8,7 +8,7 @@ use crate::wire::layout::{Role, Struct};
 use crate::wire::tree::{Node, StructNode};
 
 use super::errors;
-use super::{Api, Refuse};
+use super::{Api, Refuse, groups, produce};
 
 /// What the stages answer about the subject of a request.
 pub trait Guard {
@@ -187,7 +187,7 @@ impl<'a> Question<'a> {
     /// The answer that holds just what was refused here.
     pub fn local_answer(&mut self) -> StructNode {
         let mut response = self.empty_response();
-        merge(&mut response, std::mem::take(&mut self.refused));
+        merge(self.api.key, &mut response, std::mem::take(&mut self.refused));
         response
     }
 
@@ -236,10 +236,14 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Appends what was decided here to the answer of the broker.
-pub fn merge(response: &mut StructNode, refused: Vec<(&'static str, StructNode)>) {
+/// Puts what was decided here into the answer of the broker.
+pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, StructNode)>) {
     for (array, element) in refused {
-        response.structs_mut(array).push(element);
+        match array {
+            groups::MERGE_INTO_GROUP => groups::merge_into_groups(response, &element),
+            _ if key == super::PRODUCE => produce::merge(response, element),
+            _ => response.structs_mut(array).push(element),
+        }
     }
 }
 

@@ -16,15 +16,8 @@ pub(super) fn refuse_replica(q: &Question) -> Result<(), Refusal> {
 }
 
 pub(super) fn list_offsets(q: &mut Question) -> Result<(), Refusal> {
-    if q.request.int("ReplicaId") >= 0 {
-        return Err(with_unknown_offsets(q.refuse(TOPIC_AUTHORIZATION_FAILED)));
-    }
+    refuse_replica(q)?;
     q.strip_topics("Topics", Operation::Describe, "Topics")
-}
-
-/// ListOffsets answers an error with offset and timestamp -1: the layout's own defaults.
-fn with_unknown_offsets(refusal: Refusal) -> Refusal {
-    refusal
 }
 
 pub(super) fn offset_for_leader_epoch(q: &mut Question) -> Result<(), Refusal> {
