@@ -113,6 +113,29 @@ async fn keys_and_versions_outside_the_table_close() {
     }
 }
 
+/// The crate's decoder would ask for 154 GB here and end the process.
+#[tokio::test]
+async fn a_count_that_is_only_claimed_closes_and_allocates_nothing() {
+    let (broker, _) = start().await;
+    for (key, version) in [(3, 1), (0, 8), (1, 11), (11, 5), (19, 4)] {
+        let mut client = connect(broker.address()).await;
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        frame.put_i16(key);
+        frame.put_i16(version);
+        frame.put_i32(1);
+        frame.put_i16(-1);
+        frame.put_slice(&[0x7f, 0xff, 0xff, 0xff].repeat(8)[..if key == 3 { 4 } else { 32 }]);
+        client.send_raw(frame).await.unwrap();
+        assert!(matches!(client.frame().await, Err(ClientError::Closed)));
+    }
+    connect(broker.address())
+        .await
+        .metadata(None)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn metadata_at_every_version() {
     let (broker, mut client) = start().await;

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{Shared, cluster, code, coordinator, fetch, offset, produce};
+use crate::wire::walk::{Nothing, walk};
 
 /// Every API the broker answers: key, first and last version. Produce is advertised from 0 (see
 /// [`PRODUCE_ADVERTISED_FROM`]) and served from 3.
@@ -195,8 +196,11 @@ impl Call {
         })
     }
 
-    /// The body as a message; `None` where it is malformed or has bytes left over.
+    /// The body as a message; `None` where it is malformed or has bytes left over. The layout is
+    /// walked first, because the crate's decoders reserve memory by the counts a body claims.
     pub fn decode<R: Decodable>(&self) -> Option<R> {
+        let layout = crate::apis::layout(self.key as i16)?;
+        walk(&layout.request, self.version, &self.body, &mut Nothing).ok()?;
         let mut body = self.body.clone();
         let request = R::decode(&mut body, self.version).ok()?;
         body.is_empty().then_some(request)
