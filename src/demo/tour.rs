@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -162,23 +161,17 @@ impl<'a> Tour<'a> {
     }
 
     async fn addresses(&mut self) -> Result<Outcome, Broken> {
-        let mut client = self.auth_service().await?;
-        let metadata = client.metadata(Some(&["user.authenticated"])).await?;
-        let request = FindCoordinatorRequest::default()
-            .with_key_type(0)
-            .with_key("notification-service".into());
-        // The group is not this service's: what counts is that no address leaks either way.
-        let coordinator = client.call(3, &request).await?;
         let ports = self.stage.ports;
-        let mut shown: BTreeSet<(String, i32)> = brokers(&metadata).collect();
-        if coordinator.error_code == 0 {
-            shown.insert((coordinator.host.to_string(), coordinator.port));
-        }
+        let mut client = self.auth_service(ports.tokens).await?;
+        let metadata = client.metadata(None).await?;
+        let shown: BTreeSet<(String, i32)> = brokers(&metadata).collect();
         let own = ("localhost".to_owned(), i32::from(ports.tokens_broker));
         let list: Vec<String> = shown.iter().map(|(h, p)| format!("{h}:{p}")).collect();
+        let advertised = format!("ports: {0}-{0}", ports.tokens_broker);
+        let why = self.reasons.configured(&advertised);
         Ok(Outcome {
-            got: format!("{}: only Kordon's own address", list.join(", ")),
-            why: Some("advertise kordon.yaml, listener tokens".to_owned()),
+            got: format!("{}: Kordon's own address and no other", list.join(", ")),
+            why: why.map(|place| format!("advertise {place}")),
             good: shown == BTreeSet::from([own]),
             expected: "no address but localhost with the listener's broker port",
         })
@@ -189,7 +182,9 @@ impl<'a> Tour<'a> {
         topic: &'static str,
         events: &[Message],
     ) -> Result<Outcome, Broken> {
-        let mut client = self.auth_service().await?;
+        let mut client = self.auth_service(self.stage.ports.tokens).await?;
+        let leader = leader_port(&client.metadata(Some(&[topic])).await?)?;
+        let mut client = self.auth_service(leader).await?;
         let answer = client.produce(topic, 0, plain(events)?).await?;
         let result = Produced::of(&answer);
         let arrived = self.stage.broker.end_offset(topic, 0);
@@ -207,7 +202,7 @@ impl<'a> Tour<'a> {
     }
 
     async fn listing(&mut self) -> Result<Outcome, Broken> {
-        let mut client = self.notification_service().await?;
+        let mut client = self.notification_service(self.stage.ports.mesh).await?;
         let metadata = client.metadata(None).await?;
         let names = metadata.topics.iter().filter_map(|t| t.name.as_ref());
         let names: BTreeSet<&str> = names.map(|name| name.as_str()).collect();
@@ -226,7 +221,13 @@ impl<'a> Tour<'a> {
     }
 
     async fn consume(&mut self) -> Result<Outcome, Broken> {
-        let mut client = self.notification_service().await?;
+        let mut client = self.notification_service(self.stage.ports.mesh).await?;
+        let request = FindCoordinatorRequest::default()
+            .with_key_type(0)
+            .with_key(READER.into());
+        let coordinator = client.call(3, &request).await?;
+        let port = broker_port(&coordinator.host, coordinator.port)?;
+        let mut client = self.notification_service(port).await?;
         let wait = Duration::from_secs(2);
         let answer = client.fetch("user.created", 0, 0, wait).await?;
         let partition = answer.responses.first().and_then(|t| t.partitions.first());
@@ -257,11 +258,11 @@ impl<'a> Tour<'a> {
     }
 
     async fn publish_without_rule(&mut self) -> Result<Outcome, Broken> {
-        let mut client = self.notification_service().await?;
+        let mut client = self.notification_service(self.stage.ports.mesh).await?;
         let records = plain(&[event::user_authenticated(9)])?;
         let answer = client.produce("user.authenticated", 0, records).await?;
         let result = Produced::of(&answer);
-        let denial = self.reasons.denied(Some(READER)).await;
+        let denial = self.reasons.denied(Some(READER), "Produce").await;
         let untouched = self.stage.broker.end_offset("user.authenticated", 0) == Some(1);
         Ok(Outcome {
             got: result.to_string(),
@@ -274,11 +275,11 @@ impl<'a> Tour<'a> {
     }
 
     async fn read_against_deny(&mut self) -> Result<Outcome, Broken> {
-        let mut client = self.auth_service().await?;
+        let mut client = self.auth_service(self.stage.ports.tokens).await?;
         let answer = client.fetch("audit.events", 0, 0, Duration::ZERO).await?;
         let partition = answer.responses.first().and_then(|t| t.partitions.first());
         let error = partition.map_or(-1, |p| p.error_code);
-        let denial = self.reasons.denied(Some("auth-service")).await;
+        let denial = self.reasons.denied(Some("auth-service"), "Fetch").await;
         let rule = denial.and_then(|d| d.rule);
         Ok(Outcome {
             got: error_name(error),
@@ -289,7 +290,7 @@ impl<'a> Tour<'a> {
     }
 
     async fn publish_broken(&mut self) -> Result<Outcome, Broken> {
-        let mut client = self.auth_service().await?;
+        let mut client = self.auth_service(self.stage.ports.tokens).await?;
         let events = [
             event::user_authenticated(6),
             event::user_authenticated_cut_short(7),
@@ -299,7 +300,7 @@ impl<'a> Tour<'a> {
             .produce("user.authenticated", 0, plain(&events)?)
             .await?;
         let result = Produced::of(&answer);
-        let denial = self.reasons.denied(Some("auth-service")).await;
+        let denial = self.reasons.denied(Some("auth-service"), "Produce").await;
         let untouched = self.stage.broker.end_offset("user.authenticated", 0) == Some(1);
         let named = result.records.iter().map(|(index, _)| *index).eq([1]);
         let rule = denial.and_then(|d| d.rule);
@@ -331,11 +332,13 @@ impl<'a> Tour<'a> {
     }
 
     async fn rejected_token(&mut self, token: Result<String, Broken>) -> Result<Outcome, Broken> {
-        let mut client = self.tls_client("auth-service").await?;
+        let mut client = self
+            .tls_client("auth-service", self.stage.ports.tokens)
+            .await?;
         let answer = client.authenticate(&token?).await?;
         let refused = answer.error_code == SASL_AUTHENTICATION_FAILED;
         let closed = matches!(client.frame().await, Err(ClientError::Closed));
-        let denial = self.reasons.denied(None).await;
+        let denial = self.reasons.denied(None, "SaslAuthenticate").await;
         let error = error_name(answer.error_code);
         Ok(Outcome {
             got: match closed {
@@ -357,8 +360,8 @@ impl<'a> Tour<'a> {
     }
 
     /// By token, over TLS.
-    async fn auth_service(&self) -> Result<Client, Broken> {
-        let mut client = self.tls_client("auth-service").await?;
+    async fn auth_service(&self, port: u16) -> Result<Client, Broken> {
+        let mut client = self.tls_client("auth-service", port).await?;
         let token = self.stage.issuer.token("auth-service", Duration::ZERO)?;
         let answer = client.authenticate(&token).await?;
         match answer.error_code {
@@ -367,17 +370,15 @@ impl<'a> Tour<'a> {
         }
     }
 
-    async fn tls_client(&self, client_id: &str) -> Result<Client, Broken> {
+    async fn tls_client(&self, client_id: &str, port: u16) -> Result<Client, Broken> {
         let tls = self.stage.tls(None)?;
-        let address = local(self.stage.ports.tokens);
-        Ok(Client::connect_tls(address, "localhost", tls, client_id).await?)
+        Ok(Client::connect_tls(local(port), "localhost", tls, client_id).await?)
     }
 
     /// By its certificate.
-    async fn notification_service(&self) -> Result<Client, Broken> {
-        let tls: Arc<rustls::ClientConfig> = self.stage.tls(Some(READER))?;
-        let address = local(self.stage.ports.mesh);
-        Ok(Client::connect_tls(address, "localhost", tls, READER).await?)
+    async fn notification_service(&self, port: u16) -> Result<Client, Broken> {
+        let tls = self.stage.tls(Some(READER))?;
+        Ok(Client::connect_tls(local(port), "localhost", tls, READER).await?)
     }
 }
 
@@ -431,6 +432,23 @@ fn error_name(error: i16) -> String {
 fn brokers(metadata: &MetadataResponse) -> impl Iterator<Item = (String, i32)> {
     let each = metadata.brokers.iter();
     each.map(|broker| (broker.host.to_string(), broker.port))
+}
+
+/// The port of the broker that leads the first topic's partitions.
+fn leader_port(metadata: &MetadataResponse) -> Result<u16, ClientError> {
+    let leader = metadata.topics.first().and_then(|t| t.partitions.first());
+    let leader = leader.map(|partition| partition.leader_id);
+    let broker = metadata.brokers.iter().find(|b| Some(b.node_id) == leader);
+    let broker = broker.ok_or_else(|| ClientError::Malformed("no leader is known".to_owned()))?;
+    broker_port(&broker.host, broker.port)
+}
+
+/// The port, if the host is one that Kordon advertises here.
+fn broker_port(host: &str, port: i32) -> Result<u16, ClientError> {
+    match (host, u16::try_from(port)) {
+        ("localhost", Ok(port)) => Ok(port),
+        _ => Err(ClientError::Malformed(format!("sent to `{host}:{port}`"))),
+    }
 }
 
 fn plain(events: &[Message]) -> Result<Bytes, ClientError> {

@@ -64,16 +64,24 @@ impl Reasons {
         Some(format!("allow {}", self.short(&rule.to_string())))
     }
 
+    /// The line of `kordon.yaml` that holds this text.
+    pub fn configured(&self, text: &str) -> Option<String> {
+        let config = std::fs::read_to_string(self.directory.join("kordon.yaml")).ok()?;
+        let line = config.lines().position(|line| line.contains(text))? + 1;
+        Some(format!("kordon.yaml:{line}"))
+    }
+
     /// The rule of the quota with this name.
     pub fn quota(&self, name: &str) -> Option<String> {
         let quota = self.guards.quotas.iter().find(|q| q.name == name)?;
         Some(format!("quota {}", self.rule(&quota.rule)))
     }
 
-    /// What the next audit line says that denies something to `service` (`None`: to somebody
-    /// who has not proven who they are).
-    pub async fn denied(&mut self, service: Option<&str>) -> Option<Denial> {
+    /// What the next audit line says that denies a request of this API to `service` (`None`: an
+    /// attempt to prove an identity, by somebody who has not).
+    pub async fn denied(&mut self, service: Option<&str>, api: &str) -> Option<Denial> {
         let principal = service.map_or(Value::Null, |s| Value::from(format!("User:{s}")));
+        let concerns = |line: &Value| service.is_none() || line["api"] == api;
         let deadline = tokio::time::Instant::now() + AUDIT_WAIT;
         loop {
             let text = std::fs::read_to_string(self.directory.join("audit.jsonl"));
@@ -83,7 +91,8 @@ impl Reasons {
                 let Ok(line) = serde_json::from_str::<Value>(line) else {
                     continue;
                 };
-                if line["decision"] == "deny" && line["principal"] == principal {
+                let denied = line["decision"] == "deny" && line["principal"] == principal;
+                if denied && concerns(&line) {
                     self.seen = at + 1;
                     return Some(Denial {
                         rule: line["rule"].as_str().map(|rule| self.short(rule)),
