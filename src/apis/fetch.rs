@@ -4,11 +4,12 @@
 use std::ops::Range;
 
 use super::errors::TOPIC_AUTHORIZATION_FAILED;
-use super::lens::{Question, Refusal};
+use super::lens::{Question, Refusal, partitions_of};
 use super::produce::TopicRef;
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Message, Role};
 use crate::wire::primitive::{Reader, WireError};
+use crate::wire::tree::{Node, StructNode};
 use crate::wire::walk::{Scalar, Visitor, WalkError, walk};
 
 /// First version with fetch sessions (KIP-227).
@@ -98,12 +99,43 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     })
 }
 
-fn without_offsets(topic: &mut crate::wire::tree::StructNode) {
+fn without_offsets(topic: &mut StructNode) {
     for partition in topic.structs_mut("Partitions") {
         partition.set_int("HighWatermark", -1);
         // Kafka answers an error with empty records and no list of aborted transactions.
-        partition.set("AbortedTransactions", crate::wire::tree::Node::Structs(None));
+        partition.set("AbortedTransactions", Node::Structs(None));
     }
+}
+
+/// Takes forgotten partitions out of what was refused in a session.
+pub fn forget(refused: &mut Vec<StructNode>, forgotten: &[StructNode]) {
+    for topic in forgotten {
+        let gone = partitions_of(topic, i16::MAX);
+        for element in refused.iter_mut().filter(|e| is_same_topic(e, topic)) {
+            let partitions = element.structs_mut("Partitions");
+            partitions.retain(|p| !gone.contains(&(p.int("PartitionIndex") as i32)));
+        }
+    }
+    refused.retain(|element| !element.structs("Partitions").is_empty());
+}
+
+/// Adds refused partitions of a topic to what was refused in a session.
+pub fn remember(refused: &mut Vec<StructNode>, element: StructNode) {
+    let Some(known) = refused.iter_mut().find(|known| is_same_topic(known, &element)) else {
+        refused.push(element);
+        return;
+    };
+    let partitions = known.structs_mut("Partitions");
+    for new in element.structs("Partitions") {
+        let index = new.int("PartitionIndex");
+        if !partitions.iter().any(|old| old.int("PartitionIndex") == index) {
+            partitions.push(new.clone());
+        }
+    }
+}
+
+fn is_same_topic(a: &StructNode, b: &StructNode) -> bool {
+    a.text("Topic") == b.text("Topic") && a.uuid("TopicId") == b.uuid("TopicId")
 }
 
 /// The start of an answer, up to and including the number of topics.

@@ -4,8 +4,10 @@
 //! entities into an error answer.
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
-use crate::wire::layout::{Role, Struct};
+use crate::wire::layout::{Field, Role, Struct};
+use crate::wire::primitive::WireError;
 use crate::wire::tree::{Node, StructNode};
+use crate::wire::walk::{Scalar, Visitor};
 
 use super::errors;
 use super::{Api, Refuse, groups, produce};
@@ -277,6 +279,14 @@ pub fn set_role(element: &mut StructNode, role: Role, value: Node) {
     }
 }
 
+/// Sets the first field with that role in that version.
+pub fn set_role_at(element: &mut StructNode, role: Role, version: i16, value: Node) {
+    let index = role_index(element.layout(), role, version);
+    if let Some(node) = index.and_then(|i| element.at_mut(i)) {
+        *node = value;
+    }
+}
+
 /// Roles that say which entity an element is about.
 const ENTITY_ROLES: [Role; 8] = [
     Role::TopicName,
@@ -421,5 +431,32 @@ fn kind_of(element: &StructNode, version: i16) -> (ResourceKind, String) {
     match text(Role::GroupId) {
         Some(name) => (ResourceKind::Group, name),
         None => (ResourceKind::Cluster, CLUSTER_NAME.into()),
+    }
+}
+
+/// Collects the topic ids of a request as it is walked; the zero id names nothing.
+#[derive(Debug, Default)]
+pub struct TopicIds {
+    /// What was found, in order.
+    pub found: Vec<[u8; 16]>,
+}
+
+/// Most ids of one request that are asked for; the others stay unknown.
+const TOPIC_IDS_MAX: usize = 10_000;
+
+impl<'b> Visitor<'b> for TopicIds {
+    fn scalar(
+        &mut self,
+        field: &Field,
+        value: Scalar<'b>,
+        _at: std::ops::Range<usize>,
+    ) -> Result<(), WireError> {
+        if let (Role::TopicId, Scalar::Uuid(id)) = (field.role, value)
+            && *id != [0; 16]
+            && self.found.len() < TOPIC_IDS_MAX
+        {
+            self.found.push(*id);
+        }
+        Ok(())
     }
 }

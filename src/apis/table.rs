@@ -7,7 +7,7 @@ use super::Phase::{BrokerOnly, Client, Handshake, Retired};
 use super::Refuse::{Each, Own, Top, TopAndEach, Unused};
 use super::errors::DELEGATION_TOKEN_AUTH_DISABLED;
 use super::{Access, Api, KEYS, Phase, Refuse};
-use super::{cluster, configs, fetch, groups, metadata, produce, topics, transactions};
+use super::{cluster, configs, fetch, groups, metadata, produce, topics, transactions, versions};
 use crate::policy::model::Operation::{
     Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write,
 };
@@ -71,7 +71,8 @@ pub static TABLE: [Api; KEYS] = [
     row(16, "ListGroups", (0, 5), Client, Open("the answer is filtered group by group"), Unused)
         .filtered(groups::filter_list_groups),
     row(17, "SaslHandshake", (0, 1), Handshake, Open("authentication"), Top),
-    row(18, "ApiVersions", (0, 4), Handshake, Open("needed before authentication"), Top),
+    row(18, "ApiVersions", (0, 4), Handshake, Open("needed before authentication"), Top)
+        .filtered(versions::intersect),
     row(19, "CreateTopics", (2, 7), Client, Named(topics::create), Each("Topics", "Topics"))
         .filtered(topics::filter_create),
     row(20, "DeleteTopics", (1, 6), Client, Named(topics::delete), Unused),

@@ -7,8 +7,13 @@ use super::{API_VERSIONS, Api, PRODUCE, lookup};
 use crate::wire::tree::StructNode;
 
 /// Leaves in the answer what the table has too, each in the versions that both have.
-pub fn intersect(a: &mut Answered) {
-    a.response.structs_mut("ApiKeys").retain_mut(|entry| {
+pub(super) fn intersect(a: &mut Answered) {
+    intersect_for(a.response, a.version);
+}
+
+/// As above, for an answer in `version` of ApiVersions.
+pub fn intersect_for(response: &mut StructNode, version: i16) {
+    response.structs_mut("ApiKeys").retain_mut(|entry| {
         let Some(api) = i16::try_from(entry.int("ApiKey")).ok().and_then(lookup) else {
             return false;
         };
@@ -18,8 +23,8 @@ pub fn intersect(a: &mut Answered) {
         api.is_for_clients() && min <= max
     });
     // Before version 4 a feature's range cannot start at 0 (KIP-1022).
-    if a.version < 4 {
-        let features = a.response.structs_mut("SupportedFeatures");
+    if version < 4 {
+        let features = response.structs_mut("SupportedFeatures");
         features.retain(|feature| feature.int("MinVersion") > 0);
     }
 }
