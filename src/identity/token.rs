@@ -371,3 +371,6 @@ fn read_groups(value: &Value) -> Option<Vec<Arc<str>>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
