@@ -3,3 +3,6 @@
 pub mod settings;
 pub mod stream;
 pub mod tls;
+
+#[cfg(test)]
+pub(crate) mod testing;
