@@ -372,4 +372,29 @@ mod tests {
         assert_eq!(lifetime_ms(&expiring, minute, late), 0);
         assert!(session_end(&expiring, minute, late).unwrap() < late);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_is_wholly_in_the_parts(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "n,", ",", "a=", "x", "=", "=2C", "\x01", "auth", "auth=Bearer t", "k=v",
+                    " ", "Bearer ", "t.t", "y", "\x01\x01", "\0", "é",
+                ]),
+                0..12,
+            ),
+        ) {
+            let half = parts.len() / 3;
+            let (name, pairs) = (parts[..half].concat(), parts[half..].concat());
+            let text = format!("n,{name},\x01auth=Bearer t{pairs}\x01\x01");
+            if let Ok(first) = parse(&text) {
+                let name = first.authzid.map(|name| format!("a={name}")).unwrap_or_default();
+                let pairs = first.extensions.iter();
+                let pairs: String = pairs.map(|(k, v)| format!("{k}={v}\x01")).collect();
+                let again = format!("n,{name},\x01auth=Bearer {}\x01{pairs}\x01", first.token);
+                proptest::prop_assert_eq!(parse(&again), Ok(first));
+                proptest::prop_assert!(again.len() <= text.len());
+            }
+        }
+    }
 }

@@ -363,6 +363,11 @@ fn what_is_no_jwt_is_malformed() {
     }
     refused(&format!("x{}", token(&claims())), TokenError::Malformed);
     refused(&token(&json!([claims()])), TokenError::Malformed);
+    // Four parts, the signature being right for the first three.
+    let header = base64url(r#"{"alg":"RS256","kid":"rsa"}"#);
+    let signed = format!("{header}.{}.e30", base64url(claims().to_string()));
+    let signature = base64url(sign("RS256", signed.as_bytes()));
+    refused(&format!("{signed}.{signature}"), TokenError::Malformed);
     refused(&token(&json!("nested.jwt.here")), TokenError::Malformed);
     // Base64url allows neither padding nor the other alphabet.
     let padded = format!("{}=", base64url(r#"{"alg":"RS256","kid":"rsa"}"#));
@@ -620,6 +625,15 @@ fn keys_for_other_purposes_verify_nothing() {
 }
 
 #[test]
+fn a_modulus_with_a_sign_byte_is_the_same_key() {
+    let mut key = rsa_jwk("rsa", &KEYS.rsa);
+    let modulus = URL_SAFE_NO_PAD.decode(key["n"].as_str().unwrap()).unwrap();
+    key["n"] = json!(base64url([&[0], &modulus[..]].concat()));
+    let verifier = Verifier::new(&settings(), &json!({"keys": [key]}).to_string()).unwrap();
+    assert!(verifier.verify(&token(&claims()), at(NOW)).is_ok());
+}
+
+#[test]
 fn a_set_that_cannot_be_used_says_why() {
     let new = |set: Value| {
         Verifier::new(&settings(), &set.to_string())
@@ -673,4 +687,15 @@ fn errors_and_debug_output_hold_nothing_of_the_token() {
     assert!(!shown.contains("secret"), "{shown}");
     assert!(!shown.contains(&token[..20]), "{shown}");
     assert_eq!(error.kind(), "audience");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics_and_none_is_accepted(text in "[ -~é]{0,60}", header in "\\{.{0,40}\\}") {
+        proptest::prop_assert!(verdict(&text).is_err());
+        let signed = format!("{}.{}", base64url(&header), base64url(&text));
+        proptest::prop_assert!(verdict(&(signed + ".AAAA")).is_err());
+        let set = Verifier::new(&settings(), &text);
+        proptest::prop_assert!(set.is_err());
+    }
 }

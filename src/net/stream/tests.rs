@@ -1,12 +1,11 @@
 //! Real handshakes and transfers over loopback.
 
-use std::time::Instant;
-
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::clock;
 use crate::net::testing::{Authority, connected, expired, serving, trusting};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -138,7 +137,7 @@ async fn a_peer_that_says_nothing_or_nonsense_does_not_hold_the_handshake() {
     let authority = Authority::new();
     let server = serving(authority.server(), None);
     let (_near, far) = connected().await;
-    let started = Instant::now();
+    let started = clock::now();
     let silent = Stream::accept(far, &server, Duration::from_millis(100)).await;
     assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert!(started.elapsed() < LIMIT);

@@ -1,12 +1,12 @@
 //! Dialling real listeners on loopback: live, dead, silent and speaking something else.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::clock;
 use crate::net::testing::{Authority, serving, trusting};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -162,7 +162,7 @@ async fn a_race_goes_to_the_broker_that_answers() {
     let brokers = [dead().await, silent_addr, live_addr.clone()];
     // The beginning is random: repeated, every order comes up.
     for _ in 0..6 {
-        let started = Instant::now();
+        let started = clock::now();
         let (winner, _stream) = dialer.race(&brokers).await.unwrap();
         assert_eq!(winner, live_addr);
         assert!(started.elapsed() < Duration::from_secs(5));
@@ -179,7 +179,7 @@ async fn a_race_goes_to_the_broker_that_answers() {
 #[tokio::test]
 async fn a_race_nobody_wins_tells_of_all() {
     let brokers = [dead().await, dead().await, dead().await];
-    let started = Instant::now();
+    let started = clock::now();
     let error = plain().race(&brokers).await.err().unwrap();
     assert!(
         started.elapsed() < STAGGER,
