@@ -13,3 +13,6 @@ pub mod ports;
 pub mod settings;
 pub mod stream;
 pub mod tls;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -338,3 +338,6 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
         .with_retries(KEEPALIVE_PROBES);
     socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }
+
+#[cfg(test)]
+mod tests;
