@@ -128,7 +128,7 @@ readme() {
     | grep -oE '(^|[ /])kordon [a-z]+( (kafka|strimzi|verify|check)\b)?' | sed 's/.*kordon //' | sort -u)
   while read -r path; do
     [ -e "$path" ] || { echo "README.md: \`$path\` does not exist"; bad=1; }
-  done < <(grep -oE '\]\([A-Za-z.][^):#]*' README.md | sed 's/^](//' | sort -u)
+  done < <(grep -oE '\]\([^)#]+' README.md | sed 's/^](//' | grep -v '://' | sort -u)
   return $bad
 }
 
