@@ -16,8 +16,9 @@ use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
 use crate::principal::Principal;
 use crate::quota::{Buckets, Charged};
 use crate::session::handshake::Handshake;
+use crate::session::inflight::{InFlight, Owed};
 use crate::telemetry::audit::{Entry, Resource, Verdict};
-use crate::telemetry::{ConnectionMetrics, Reason};
+use crate::telemetry::{ConnectionMetrics, Outcome, Reason};
 use crate::wire::records::Scratch;
 
 /// See the module.
@@ -135,6 +136,16 @@ impl<'p> Client<'p> {
             self.audit_throttle(delay.ms, delay.rule);
         }
         delay.ms
+    }
+
+    /// The connection has ended: what was still owed never came.
+    pub fn ended(&self, inflight: &mut InFlight) {
+        while let Some(owed) = inflight.pop() {
+            if let Owed::Broker(expect) = owed {
+                self.metrics.in_flight_removed();
+                self.metrics.request(expect.api.key, Outcome::Failed);
+            }
+        }
     }
 
     /// Records refusals, in the numbers and in the audit log.

@@ -248,13 +248,11 @@ impl Place<'_> {
                     return Some((proven.principal, proven.session_end));
                 }
                 Step::Fail(frame, failure) => {
-                    let refused = handshake.token_was_refused();
                     let method = match failure {
-                        Failure::Mechanism | Failure::Unexpected if !refused => Method::Sasl,
+                        Failure::Mechanism | Failure::Unexpected => Method::Sasl,
                         _ => Method::Oauthbearer,
                     };
-                    let detail = handshake.refusal().unwrap_or(failure).to_string();
-                    self.refused(method, detail);
+                    self.refused(method, failure.to_string());
                     tokio::time::sleep(FAILURE_DELAY).await;
                     if let Some(frame) = frame {
                         send(stream, &frame, &metrics).await?;

@@ -3,7 +3,7 @@
 //! Produce request names stands between its records.
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::connection::{End, Link};
 use super::request::{Glance, Weighed, glance, weigh};
@@ -78,20 +78,21 @@ async fn pump(
             Stop::Incomplete(missing) => {
                 if buffer.is_empty() {
                     buffer::give(std::mem::take(buffer));
-                    tokio::select! {
-                        readable = client.readable() => readable?,
-                        _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
-                    }
+                }
+                // A drain does not wait for the rest of a frame: it was never accepted.
+                tokio::select! {
+                    readable = client.readable() => readable?,
+                    _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
+                }
+                if buffer.capacity() == 0 {
                     *buffer = buffer::take();
                 }
                 buffer::grow(buffer, missing);
-                // A drain does not wait for the rest of a frame: it was never accepted.
-                let read = tokio::select! {
-                    read = client.read_buf(buffer) => read?,
-                    _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
-                };
-                if read == 0 {
-                    return Ok(End::Client);
+                match client.try_read_buf(buffer) {
+                    Ok(0) => return Ok(End::Client),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => return Ok(End::Client),
                 }
             }
             Stop::Muted => {

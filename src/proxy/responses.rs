@@ -3,7 +3,7 @@
 //! memory does not grow with its size.
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::connection::{End, Link};
 use super::response::{self, Unreadable, fetch_start, look_at_produce};
@@ -24,7 +24,7 @@ const TAIL_BYTES_MAX: usize = 1024 * 1024;
 const START_BYTES: usize = PREFIX_BYTES + 4;
 
 /// Runs until the broker ends, or nothing more is owed and nothing more is taken.
-pub async fn run(link: &Link<'_>, broker: ReadHalf<'_>, client: WriteHalf<'_>) -> End {
+pub async fn run<'s>(link: &Link<'_>, broker: ReadHalf<'s>, client: WriteHalf<'s>) -> End {
     let mut pump = Pump { link, broker, client, buffer: buffer::take(), ready: 0 };
     let end = pump.run().await;
     if let Err(Broken::Unreadable(error)) = &end {
@@ -98,15 +98,16 @@ impl Pump<'_, '_, '_> {
         self.release();
         tokio::select! {
             biased;
-            () = self.link.owed.notified() => Ok(()),
-            readable = self.broker.readable() => {
-                readable?;
-                // Either the end, or the answer to a request that is being sent right now.
-                if self.link.inflight.borrow().is_empty() {
-                    return Err(Broken::Connection);
-                }
-                Ok(())
-            }
+            () = self.link.owed.notified() => return Ok(()),
+            readable = self.broker.readable() => readable?,
+        }
+        // The end, most likely; readiness may also be a false alarm.
+        let mut probe = [0; 1];
+        match self.broker.try_read(&mut probe) {
+            Ok(0) => Err(Broken::Connection),
+            Ok(_) => Err(Broken::Unreadable("answer to nothing".into())),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -232,7 +233,7 @@ impl Pump<'_, '_, '_> {
             let started = match self.link.inflight.borrow_mut().front_mut() {
                 Some(Owed::Broker(expect)) => fetch_start(
                     &mut self.link.client.borrow_mut(),
-                    expect,
+                    &mut *expect,
                     work,
                     bytes,
                     length,
@@ -363,15 +364,21 @@ impl Pump<'_, '_, '_> {
 
     /// Reads once. Waits without a buffer if there is nothing in it.
     async fn read(&mut self, missing: usize) -> Result<(), Broken> {
-        if self.buffer.is_empty() {
-            self.release();
+        loop {
+            if self.buffer.is_empty() {
+                self.release();
+            }
             self.broker.readable().await?;
-            self.buffer = buffer::take();
-        }
-        buffer::grow(&mut self.buffer, missing);
-        match self.broker.read_buf(&mut self.buffer).await? {
-            0 => Err(Broken::Connection),
-            _ => Ok(()),
+            if self.buffer.capacity() == 0 {
+                self.buffer = buffer::take();
+            }
+            buffer::grow(&mut self.buffer, missing);
+            match self.broker.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(Broken::Connection),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

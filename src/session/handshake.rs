@@ -11,26 +11,12 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
-use crate::identity::sasl::{self, Malformed};
+use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, MECHANISM, Malformed};
 use crate::identity::settings::TokenSettings;
 use crate::identity::token::{TokenError, Verifier};
 use crate::principal::Principal;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, Node, StructNode};
-
-/// The one mechanism a token listener offers.
-const MECHANISM: &str = "OAUTHBEARER";
-/// Kafka's text for a first message that cannot be read, by what the session is doing.
-const INVALID_CREDENTIALS: [&str; 2] = [
-    "Authentication failed during authentication due to invalid credentials with SASL mechanism \
-     OAUTHBEARER",
-    "Authentication failed during re-authentication due to invalid credentials with SASL mechanism \
-     OAUTHBEARER",
-];
-/// What a client that got a failure text answers (RFC 7628 §3.2.3).
-const FAILURE_REPLY: &[u8] = &[0x01];
-/// The failure text for every refused token: nothing tells a thief what was wrong.
-const INVALID_TOKEN: &str = r#"{"status":"invalid_token"}"#;
 
 /// What checks tokens on a listener.
 #[derive(Debug)]
@@ -47,6 +33,8 @@ pub struct Handshake {
     state: State,
     /// Set for re-authentication: the principal must stay the same.
     current: Option<Principal>,
+    /// Why a token was refused, once its failure text was sent.
+    refused: Option<TokenError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,12 +98,12 @@ pub enum Failure {
 impl Handshake {
     /// The exchange at the start of a connection.
     pub fn initial() -> Self {
-        Handshake { state: State::ExpectAny, current: None }
+        Handshake { state: State::ExpectAny, current: None, refused: None }
     }
 
     /// The exchange on a connection that is open already; its first message is the handshake.
     pub fn again(current: Principal) -> Self {
-        Handshake { state: State::ExpectHandshake, current: Some(current) }
+        Handshake { state: State::ExpectHandshake, current: Some(current), refused: None }
     }
 
     /// Takes one frame (without its prefix) and says what to do.
@@ -148,13 +136,14 @@ impl Handshake {
             }
             (State::ExpectFailureReply { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                if bytes[..] != *FAILURE_REPLY {
+                let failure = self.refused.map_or(Failure::Unexpected, Failure::Token);
+                if bytes[..] != *ABORT {
                     // Kafka reads another first message here; a client has one try.
-                    return Step::Fail(None, Failure::Unexpected);
+                    return Step::Fail(None, failure);
                 }
                 let mut response = empty(api);
                 refuse(&mut response, INVALID_TOKEN);
-                Step::Fail(Some(answer(api, version, id, &response)), Failure::Unexpected)
+                Step::Fail(Some(answer(api, version, id, &response)), failure)
             }
             (State::ExpectToken { .. } | State::ExpectFailureReply { .. }, _) => {
                 Step::Fail(illegal_state(frame), Failure::Unexpected)
@@ -220,14 +209,13 @@ impl Handshake {
             }),
             Err(Failure::Token(error)) => {
                 // The client reads the text, answers one byte, and is then refused (RFC 7628).
-                tracing::debug!(reason = error.kind(), "token refused");
+                self.refused = Some(error);
                 self.state = State::ExpectFailureReply { raw: false };
                 let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
                 response.set("AuthBytes", Node::Bytes(Some(text)));
                 Step::Send(answer(response))
             }
             Err(failure) => {
-                let again = usize::from(self.current.is_some());
                 refuse(&mut response, match failure {
                     Failure::Authzid => {
                         "Authentication failed: Client requested an authorization id that is \
@@ -236,7 +224,7 @@ impl Handshake {
                     Failure::PrincipalChanged => {
                         "Cannot change principals during re-authentication"
                     }
-                    _ => INVALID_CREDENTIALS[again],
+                    _ => if self.current.is_some() { sasl::MALFORMED_AGAIN } else { sasl::MALFORMED },
                 });
                 Step::Fail(Some(answer(response)), failure)
             }
@@ -254,14 +242,6 @@ impl Handshake {
         let frame = answer(sasl::lifetime_ms(&principal, session_max, now));
         let session_end = sasl::session_end(&principal, session_max, now);
         Step::Done(frame, Box::new(Authenticated { principal, session_end }))
-    }
-}
-
-/// Whether the last token was refused, for the audit log; asked when the exchange ends.
-impl Handshake {
-    /// Whether a token was refused and its failure text sent.
-    pub fn token_was_refused(&self) -> bool {
-        matches!(self.state, State::ExpectFailureReply { .. })
     }
 }
 
@@ -337,7 +317,7 @@ pub fn answer(api: &Api, version: i16, correlation_id: i32, response: &StructNod
 }
 
 /// Another request in the middle of the exchange gets its own error answer and the end.
-fn illegal_state(frame: &Bytes) -> Option<Bytes> {
+pub fn illegal_state(frame: &Bytes) -> Option<Bytes> {
     let (api, version, id, mut request) = read(frame)?;
     let mut nobody = Nobody;
     let question = apis::Question::new(api, version, &mut request, &mut nobody);

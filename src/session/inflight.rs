@@ -103,6 +103,11 @@ impl InFlight {
         self.owed.front()
     }
 
+    /// The answer that is due next, to change.
+    pub fn front_mut(&mut self) -> Option<&mut Owed> {
+        self.owed.front_mut()
+    }
+
     /// Takes the answer that is due next.
     pub fn pop(&mut self) -> Option<Owed> {
         self.owed.pop_front()
