@@ -321,7 +321,7 @@ fn value(
     let n = random.next() >> random.below(64);
     match schema {
         Schema::Null => Value::Null,
-        Schema::Boolean => Value::Boolean(n % 2 == 0),
+        Schema::Boolean => Value::Boolean(n.is_multiple_of(2)),
         Schema::Int => Value::Int(n as i32),
         Schema::Long => Value::Long(n as i64),
         Schema::Float => Value::Float(n as f32),
