@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records as kp;
 use tempfile::TempDir;
 
@@ -67,33 +68,38 @@ fn user_set() -> SchemaSet {
 
 type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-fn batch(pairs: &[Pair], compression: kp::Compression) -> Vec<u8> {
-    let records: Vec<kp::Record> = pairs
-        .iter()
-        .enumerate()
-        .map(|(i, (key, value))| kp::Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: -1,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: kp::TimestampType::Creation,
-            offset: i as i64,
-            sequence: i as i32,
-            timestamp: 0,
-            key: key.clone().map(Into::into),
-            value: value.clone().map(Into::into),
-            headers: Default::default(),
-        })
-        .collect();
+fn record(at: usize, key: &Option<Vec<u8>>, value: &Option<Vec<u8>>) -> kp::Record {
+    kp::Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: kp::TimestampType::Creation,
+        offset: at as i64,
+        sequence: at as i32,
+        timestamp: 0,
+        key: key.clone().map(Into::into),
+        value: value.clone().map(Into::into),
+        headers: Default::default(),
+    }
+}
+
+fn encoded(records: &[kp::Record], compression: kp::Compression) -> Vec<u8> {
     let options = kp::RecordEncodeOptions {
         version: 2,
         compression,
     };
     let mut out = BytesMut::new();
-    kp::RecordBatchEncoder::encode(&mut out, &records, &options).unwrap();
+    kp::RecordBatchEncoder::encode(&mut out, records, &options).unwrap();
     out.to_vec()
+}
+
+fn batch(pairs: &[Pair], compression: kp::Compression) -> Vec<u8> {
+    let pairs = pairs.iter().enumerate();
+    let records: Vec<_> = pairs.map(|(i, (k, v))| record(i, k, v)).collect();
+    encoded(&records, compression)
 }
 
 fn values(values: &[Vec<u8>]) -> Vec<u8> {
@@ -241,6 +247,33 @@ fn threat_26_nulls_and_empties() {
         outcome.bad[0]
             .message
             .starts_with("key is not a `corallum.events.Workflow")
+    );
+}
+
+/// Threat 27: Confluent's deserializers look at the header first.
+#[test]
+fn threat_27_schema_id_in_a_header_is_refused() {
+    let with = |name: &'static str| {
+        let mut record = record(0, &None, &Some(user()));
+        let guid = Some(vec![1; 17].into());
+        record.headers.insert(StrBytes::from_static_str(name), guid);
+        let outcome = judge(
+            &user_set(),
+            USER,
+            &encoded(&[record], kp::Compression::None),
+        );
+        outcome.bad.first().map(|b| b.message.clone())
+    };
+    assert_eq!(
+        with("__value_schema_id").unwrap(),
+        "value has its schema in the header `__value_schema_id`, expected in front of the value"
+    );
+    // the policy says nothing about keys, or about other headers
+    assert_eq!(with("__key_schema_id"), None);
+    assert_eq!(with("tenant-id"), None);
+    assert_eq!(
+        said(&user_set(), USER, Some(vec![1; 17])),
+        "value is framed with a schema GUID (magic byte 1), expected magic byte 0 and a schema id"
     );
 }
 

@@ -310,7 +310,7 @@ fn threat_23_bombs_of_every_codec_stop_at_the_cap() {
             "codec {codec}"
         );
         scratch.trim();
-        assert!(scratch.capacity_bytes() <= 2 * codec::SCRATCH_KEPT_BYTES);
+        assert!(scratch.capacity_bytes() <= 2 * SCRATCH_KEPT_BYTES);
     }
 }
 
@@ -334,6 +334,28 @@ fn threat_23_ratio_is_capped_above_a_free_amount() {
     let raw = batch_of(4, 1, &large);
     let error = records(&only(&raw), scratch, &limits).unwrap_err();
     assert_eq!(error, RecordsError::Bomb(RATIO_FREE_BYTES));
+}
+
+/// Many batches that are no bombs one by one.
+#[test]
+fn threat_38_batches_of_a_request_share_one_budget() {
+    let mib = zstd::bulk::compress(&vec![0; RATIO_FREE_BYTES], 3).unwrap();
+    let raw = batch_of(4, 1, &mib);
+    let mut scratch = Scratch::new();
+    let opens =
+        |scratch: &mut Scratch| records(&only(&raw), scratch, &Limits::default()).map(|_| ());
+    for _ in 0..2 {
+        scratch.begin_request();
+        for _ in 0..REQUEST_PLAIN_BYTES_MAX / RATIO_FREE_BYTES {
+            assert_eq!(opens(&mut scratch), Ok(()));
+        }
+        assert_eq!(
+            opens(&mut scratch),
+            Err(RecordsError::RequestBomb(REQUEST_PLAIN_BYTES_MAX))
+        );
+    }
+    fn moves_between_threads<T: Send>(_: T) {}
+    moves_between_threads(scratch);
 }
 
 #[test]
