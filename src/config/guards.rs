@@ -299,6 +299,7 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
     let topics = fields.require("topics", problems);
     let value = fields.take("value");
     let key = fields.take("key");
+    let headers = fields.take("headers").is_some();
     fields.refuse("headers", problems);
     let violation = fields.take("onViolation");
     fields.refuse("onRegistryDown", problems);
@@ -308,7 +309,7 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
         .and_then(|n| n.list_not_empty(problems))
         .unwrap_or_default();
     let topics = topics.iter().filter_map(|n| topic(n, problems)).collect();
-    if value.is_none() && key.is_none() {
+    if value.is_none() && key.is_none() && !headers {
         problems.error(&spec.place, "a schema policy without `value` or `key`");
     }
     let reject = OnViolation::Reject;

@@ -95,3 +95,6 @@ impl Config {
         (config.map(|c| (c, guards)), problems)
     }
 }
+
+#[cfg(test)]
+mod tests;

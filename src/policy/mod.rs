@@ -24,3 +24,6 @@ pub mod rule;
 
 pub use compile::PolicySet;
 pub use decide::{Considered, View};
+
+#[cfg(test)]
+mod tests;

@@ -282,15 +282,17 @@ pub fn names_at(node: &Node, problems: &mut Problems) -> Option<NamePattern> {
         return explicit_names(node, problems);
     }
     let text = node.name(problems)?;
-    names(text)
-        .map_err(|message| {
+    match names(text) {
+        Ok(pattern) => Some(pattern),
+        Err(message) => {
+            let about_star = message.starts_with("a star");
             let problem = problems.error(&node.place, message);
-            if text.contains('*') {
-                problem
-                    .help("a name that holds a star is `{literal: \"a*\"}` or `{prefix: \"a*\"}`");
+            if about_star {
+                problem.help("such a name is `{literal: \"a*\"}` or `{prefix: \"a*\"}`");
             }
-        })
-        .ok()
+            None
+        }
+    }
 }
 
 /// A name pattern written as plain text: `orders`, `orders.*`, `*`.
