@@ -36,6 +36,8 @@ pub struct Guards {
     pub digest: String,
     /// How many files were read.
     pub files: usize,
+    /// Their paths, in the order read.
+    pub paths: Vec<PathBuf>,
 }
 
 const API_VERSION: &str = "kordon/v1";
@@ -64,6 +66,7 @@ pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Gu
             }
         };
         guards.files += 1;
+        guards.paths.push(path.clone());
         let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
         for part in [relative.as_bytes(), text.as_bytes()] {
             digest.update(part.len().to_le_bytes());

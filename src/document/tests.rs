@@ -182,9 +182,12 @@ fn scalars_are_read_or_refused() {
     assert!(problems.list.is_empty(), "{problems:?}");
 }
 
+/// A reader that must refuse.
+type Refuses = dyn Fn(&Node, &mut Problems) -> bool;
+
 #[test]
 fn scalars_that_are_not_what_was_expected() {
-    let cases: [(&str, &dyn Fn(&Node, &mut Problems) -> bool, &str); 21] = [
+    let cases: [(&str, &Refuses, &str); 21] = [
         (
             "30",
             &|n, p| n.duration(p).is_none(),
