@@ -278,8 +278,47 @@ fn principal() -> impl Strategy<Value = Principal> {
     })
 }
 
+/// Few names and few operations, as many denies as allows: what one rule gives, another one
+/// often takes.
+fn contradictions() -> impl Strategy<Value = Vec<AccessPolicy>> {
+    let name = prop::sample::select(vec!["a", "ab", "b", "hardcode", "h"]);
+    let names = (name, 0..5).prop_map(|(name, shape)| match shape {
+        0 | 1 => NamePattern::Literal(Template::text(name)),
+        2 | 3 => NamePattern::Prefix(Template::text(name)),
+        _ => NamePattern::All,
+    });
+    let effect = prop::sample::select(vec![Effect::Allow, Effect::Deny]);
+    let operations = prop::sample::subsequence(vec![Operation::Write, Operation::All], 1..=2);
+    let rule = (effect, operations, names).prop_map(|(effect, operations, names)| {
+        let kind = ResourceKind::Topic;
+        let resources = vec![ResourcePattern { kind, names }];
+        let at = RuleRef {
+            file: "random.yaml".into(),
+            line: 0,
+        };
+        Rule {
+            at,
+            effect,
+            operations,
+            resources,
+        }
+    });
+    prop::collection::vec(rule, 1..5).prop_map(|rules| {
+        vec![AccessPolicy {
+            name: "random".to_owned(),
+            principals: vec![PrincipalPattern::Everyone],
+            hosts: vec![],
+            rules,
+        }]
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn decide_agrees_with_the_oracle(
@@ -306,6 +345,21 @@ proptest! {
             prop_assert!(!view.allows_all(operation, kind) || got.0);
             let considered = view.considered(operation, kind, &name);
             prop_assert!(got.1.is_none_or(|l| considered.iter().any(|c| c.rule.line == l)));
+        }
+    }
+
+    #[test]
+    fn asking_about_a_kind_agrees_with_the_oracle(
+        policies in contradictions(),
+        principal in principal(),
+    ) {
+        let who = Subject { principal: &principal, host: IpAddr::from([10, 0, 0, 1]) };
+        let view = PolicySet::new(policies.clone(), vec![]).view(&who);
+        for operation in [Operation::Write, Operation::Describe, Operation::All] {
+            let want = oracle::decide_any(&policies, &[], &who, operation, ResourceKind::Topic);
+            let got = view.decide_any(operation, ResourceKind::Topic);
+            prop_assert_eq!(got.allowed, want, "{:?}", operation);
+            prop_assert!(!got.allowed || got.rule.is_some());
         }
     }
 }
