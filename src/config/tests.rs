@@ -488,7 +488,8 @@ fn sources_of_names_are_kept_apart_or_shared_on_purpose() {
     let two = |first: &str, second: &str| {
         let token = |name: &str, port: u16, rest: &str| {
             format!(
-                "- name: {name}\n  bind: 127.0.0.1:{port}\n  advertise: {{host: h, ports: {}-{}}}\n  \
+                "- name: {name}\n  bind: 127.0.0.1:{port}\n  \
+                 advertise: {{host: h, ports: {}-{}}}\n  \
                  sasl: {{oauthbearer: {{audience: a, jwks: {{file: jwks.json}}, {rest}}}}}\n",
                 port + 1,
                 port + 9

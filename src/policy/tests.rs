@@ -186,6 +186,8 @@ fn patterns_are_united_and_none_is_more_important() {
 fn the_wildcard_matches_the_empty_name_and_a_prefix_star_does_not() {
     let all = view("{allow: [Read], topics: [\"*\"]}");
     assert!(all.decide(O::Read, K::Topic, "").allowed);
+    // Where Kafka 4.3 differs: names that begin with a star are names as well.
+    assert!(all.decide(O::Read, K::Topic, "*a").allowed);
     let starred = view("{allow: [Read], topics: [{prefix: \"*\"}]}");
     assert!(starred.decide(O::Read, K::Topic, "*a").allowed);
     assert!(!starred.decide(O::Read, K::Topic, "a").allowed);
@@ -523,7 +525,8 @@ fn mistakes_in_rules_have_a_place_and_a_way_out() {
 #[test]
 fn every_mistake_is_reported_at_once() {
     let (_, problems) = parsed(
-        "principals: [x, \"User:a\"]\nrules:\n  - {allow: [Raed], topics: [\"*a\"]}\n  - {dney: [All]}",
+        "principals: [x, \"User:a\"]\nrules:\n  - {allow: [Raed], topics: [\"*a\"]}\n  \
+         - {dney: [All]}",
     );
     let errors = problems
         .list
