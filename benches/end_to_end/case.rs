@@ -67,7 +67,7 @@ pub struct Case {
 
 const fn produce(name: &'static str, record_bytes: usize, size: usize, all: bool) -> Case {
     let (kind, client) = (Kind::Produce, Client::Raw);
-    let mib = if record_bytes == 1024 { 1024 } else { 384 };
+    let mib = if record_bytes == 1024 { 768 } else { 256 };
     let quick = record_bytes == 1024;
     Case {
         name,
@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
         quick: true,
         ..produce("round trip 1 KiB at 500/s", 1024, 1, false)
     },
-    real("java produce 1 KiB", Kind::Produce, Client::Java, 1024),
+    real("java produce 1 KiB", Kind::Produce, Client::Java, 512),
     real(
         "java produce lz4 acks=all",
         Kind::ProduceLz4,

@@ -11,7 +11,7 @@ use kafka_protocol::records::Compression;
 
 use crate::Outcome;
 use crate::fetched;
-use crate::protocol::{self, Connection};
+use crate::protocol::{self, Connection, Led};
 
 /// Requests on the way at once, as `max.in.flight.requests.per.connection` of the Java client.
 const IN_FLIGHT_MAX: usize = 5;
@@ -55,9 +55,12 @@ impl Moved {
 
 /// Produces at least `bytes` of record values to the topic; every answer is checked.
 pub fn produce(address: &str, topic: &str, shape: &Shape, bytes: u64) -> Outcome<Moved> {
-    let mut connection = Connection::open(address)?;
-    let version = connection.versions()?.produce;
-    let topic = connection.topic(topic)?;
+    let Led {
+        mut connection,
+        versions,
+        topic,
+    } = Connection::to_leader(address, topic)?;
+    let version = versions.produce;
     let batch = protocol::batch(shape.batch_records, shape.record_bytes, shape.compression)?;
     let partitions: Vec<i32> = topic
         .partitions
@@ -128,13 +131,15 @@ pub struct Consumer {
 impl Consumer {
     /// Connects and looks the topic up.
     pub fn open(address: &str, topic: &str, bytes_max: i32, of_each: i32) -> Outcome<Consumer> {
-        let mut connection = Connection::open(address)?;
-        let version = connection.versions()?.fetch;
-        let topic = connection.topic(topic)?;
+        let Led {
+            connection,
+            versions,
+            topic,
+        } = Connection::to_leader(address, topic)?;
         let offsets = vec![0; topic.partitions.len()];
         Ok(Consumer {
             connection,
-            version,
+            version: versions.fetch,
             topic,
             offsets,
             body: Vec::new(),
@@ -188,9 +193,12 @@ pub fn consume(consumer: &mut Consumer, end: i64, bytes: u64) -> Outcome<Moved> 
 /// their time has come whether or not earlier answers are back, and each is timed from the moment
 /// it was due, so that a stall counts for everything it delays (no coordinated omission).
 pub fn round_trips(address: &str, topic: &str, per_second: u32, count: u32) -> Outcome<Vec<f64>> {
-    let mut connection = Connection::open(address)?;
-    let version = connection.versions()?.produce;
-    let topic = connection.topic(topic)?;
+    let Led {
+        mut connection,
+        versions,
+        topic,
+    } = Connection::to_leader(address, topic)?;
+    let version = versions.produce;
     let batch = protocol::batch(1, 1024, Compression::None)?;
     let template = protocol::produce_frame(version, &topic, &[0], &batch, 1)?;
     let gap = Duration::from_secs(1) / per_second;

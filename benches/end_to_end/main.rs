@@ -50,6 +50,9 @@ struct Options {
     /// Print Markdown tables
     #[arg(long)]
     markdown: bool,
+    /// Also print what broker and generator cost, which is otherwise only in the JSON
+    #[arg(long)]
+    all_figures: bool,
     /// Write every value to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -121,6 +124,11 @@ fn run(options: &Options) -> Outcome<bool> {
             .iter()
             .map(|&route| launcher.start(route))
             .collect::<Outcome<_>>()?;
+        for running in &running {
+            if let Some(pid) = running.pid() {
+                eprintln!("  {} is process {pid}", running.route); // for `perf record -p`
+            }
+        }
         for case in CASES.iter().filter(|case| options.wants_case(case)) {
             if case.client == Client::Librdkafka && !process::is_installed("kcat") {
                 continue;
@@ -205,7 +213,7 @@ fn prepare(options: &Options, broker: Broker, folder: &Path) -> Outcome<Ground> 
         read_100,
         lines,
         scale,
-        latency_seconds: if options.quick { 3 } else { 10 },
+        latency_seconds: if options.quick { 3 } else { 6 },
         topics_made: 0,
     };
     let librdkafka = CASES.iter().any(|case| {
@@ -226,7 +234,7 @@ fn warm_up(options: &Options, launcher: &Launcher, ground: &mut Ground) -> Outco
     let times = if options.quick { 1 } else { 2 };
     for _ in 0..times {
         for case in CASES.iter().filter(|case| case.client == Client::Raw) {
-            if options.wants_case(case) {
+            if options.wants_case(case) && case.kind != case::Kind::RoundTrip {
                 ground.run(case, &direct, &mut ignored)?;
             }
         }
@@ -293,7 +301,7 @@ fn print(options: &Options, report: &Report, about: &[(String, String)]) -> Outc
     for (key, value) in about {
         println!("{}{key}: {value}", if options.markdown { "- " } else { "" });
     }
-    println!("\n{}", report.table(options.markdown));
+    println!("\n{}", report.table(options.markdown, options.all_figures));
     let verdicts = target::judge(report);
     let met = verdicts.iter().all(|verdict| verdict.met);
     if !verdicts.is_empty() {

@@ -17,7 +17,7 @@ use crate::route::Running;
 pub const ANSWER_BYTES: i32 = 50 << 20;
 
 /// Time for buffers and accept queues to settle.
-const SETTLE: Duration = Duration::from_millis(700);
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Connections that each work once before they rest.
 const WORKED_CONNECTIONS: usize = 100;
@@ -41,12 +41,13 @@ pub struct Idle {
 pub fn idle(running: &Running, pid: u32, topic: &str) -> Outcome<Idle> {
     sleep(SETTLE);
     let idle_mib = resident_mib(pid)?;
+    let leader = Connection::leader_address(&running.address)?;
     let mut open = Vec::new();
     let mut with_connections_mib = [0.0; 3];
     let counts = [1, 100, 1000];
     for (slot, count) in with_connections_mib.iter_mut().zip(counts) {
         while open.len() < count {
-            let mut connection = Connection::open(&running.address)?;
+            let mut connection = Connection::open(&leader)?;
             connection.versions()?;
             connection.metadata(&[topic])?;
             open.push(connection);

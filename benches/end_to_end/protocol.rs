@@ -2,7 +2,7 @@
 //! Produce, a walk without copies for Fetch. Its own cost must stay far below a proxy's.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -47,10 +47,23 @@ pub struct Versions {
     pub fetch: i16,
 }
 
+/// A connection to the leader of a topic.
+pub struct Led {
+    /// To the leader.
+    pub connection: Connection,
+    /// What may be sent there.
+    pub versions: Versions,
+    /// The topic as Metadata shows it.
+    pub topic: MetadataResponseTopic,
+}
+
 impl Connection {
     /// Connects without delay of small segments.
     pub fn open(address: &str) -> Outcome<Connection> {
-        let address: SocketAddr = address.parse()?;
+        let address = address
+            .to_socket_addrs()?
+            .next()
+            .ok_or("a host without address")?;
         let stream = TcpStream::connect_timeout(&address, SILENCE_MAX)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
@@ -64,6 +77,28 @@ impl Connection {
             stream,
             correlation: 0,
         }
+    }
+
+    /// Looks a topic up at `address` and connects to the leader Metadata names, as clients do:
+    /// through a proxy that is another port. All partitions have the one broker as leader.
+    pub fn to_leader(address: &str, topic: &str) -> Outcome<Led> {
+        let mut bootstrap = Connection::open(address)?;
+        bootstrap.versions()?;
+        let topic = bootstrap.topic(topic)?;
+        let mut connection = Connection::open(&Connection::leader_address(address)?)?;
+        let versions = connection.versions()?;
+        Ok(Led {
+            connection,
+            versions,
+            topic,
+        })
+    }
+
+    /// Where the one broker is, by the Metadata that `address` gives.
+    pub fn leader_address(address: &str) -> Outcome<String> {
+        let answer = Connection::open(address)?.metadata(&[])?;
+        let broker = answer.brokers.first().ok_or("metadata without brokers")?;
+        Ok(format!("{}:{}", broker.host.as_str(), broker.port))
     }
 
     /// One request, one answer.

@@ -94,14 +94,17 @@ impl Report {
     }
 
     /// The tables, `markdown` or aligned for a terminal.
-    pub fn table(&self, markdown: bool) -> String {
+    pub fn table(&self, markdown: bool, all_figures: bool) -> String {
         let mut lines: Vec<Vec<String>> = vec![
             ["case", "figure", "direct", "haproxy", "kordon"]
                 .map(String::from)
                 .to_vec(),
         ];
         lines[0].extend(["haproxy/direct", "kordon/direct", "kordon/haproxy"].map(String::from));
-        for row in &self.rows {
+        let aside = |row: &&Row| {
+            row.figure.starts_with("broker CPU") || row.figure.starts_with("client CPU")
+        };
+        for row in self.rows.iter().filter(|row| all_figures || !aside(row)) {
             let cell = |spread: Option<Spread>| spread.map_or("–".to_owned(), Spread::text);
             let mut line = vec![row.case.clone(), row.figure.clone()];
             line.extend(ROUTES.map(|route| cell(Spread::of(&row.values[route as usize]))));
