@@ -59,6 +59,8 @@ pub struct Case {
     size: usize,
     /// The raw producer fills a request with a batch for every partition.
     all_partitions: bool,
+    /// Connections of the raw client that work side by side.
+    connections: u64,
     /// MiB moved in a full round.
     pub mib: u64,
     /// Part of `--quick`.
@@ -76,6 +78,7 @@ const fn produce(name: &'static str, record_bytes: usize, size: usize, all: bool
         record_bytes,
         size,
         all_partitions: all,
+        connections: 1,
         mib,
         quick,
     }
@@ -91,6 +94,7 @@ const fn consume(name: &'static str, record_bytes: usize, size: usize) -> Case {
         record_bytes,
         size,
         all_partitions: false,
+        connections: 1,
         mib: 2048,
         quick,
     }
@@ -104,6 +108,7 @@ const fn real(name: &'static str, kind: Kind, client: Client, mib: u64) -> Case 
         record_bytes: 1024,
         size: 0,
         all_partitions: false,
+        connections: 1,
         mib,
         quick: false,
     }
@@ -113,6 +118,16 @@ const fn real(name: &'static str, kind: Kind, client: Client, mib: u64) -> Case 
 pub const CASES: &[Case] = &[
     produce("produce 1 KiB, 16 KiB batches", 1024, 15, true),
     produce("produce 1 KiB, 1 MB batches", 1024, 970, false),
+    Case {
+        quick: false,
+        connections: 4,
+        ..produce(
+            "produce 1 KiB, 16 KiB batches, 4 connections",
+            1024,
+            15,
+            true,
+        )
+    },
     produce("produce 100 B, 16 KiB batches", 100, 150, true),
     produce("produce 100 B, 1 MB batches", 100, 9000, false),
     Case {
@@ -122,6 +137,11 @@ pub const CASES: &[Case] = &[
     },
     consume("consume 1 KiB, 1 MiB a partition", 1024, 1 << 20),
     consume("consume 100 B, 1 MiB a partition", 100, 1 << 20),
+    Case {
+        quick: false,
+        connections: 4,
+        ..consume("consume 1 KiB, 4 connections", 1024, 1 << 20)
+    },
     Case {
         quick: false,
         ..consume("consume 1 KiB, 50 MiB answers", 1024, ANSWER_BYTES as usize)
@@ -264,8 +284,10 @@ impl Ground {
                     &self.read_100
                 };
                 let each = i32::try_from(case.size)?;
-                let mut consumer = Consumer::open(address, read, ANSWER_BYTES, each)?;
-                load::consume(&mut consumer, *end, bytes)
+                load::side_by_side(case.connections, || {
+                    let mut consumer = Consumer::open(address, read, ANSWER_BYTES, each)?;
+                    load::consume(&mut consumer, *end, bytes / case.connections)
+                })
             }
             (Client::Raw, _) => {
                 let shape = Shape {
@@ -279,7 +301,9 @@ impl Ground {
                         Compression::None
                     },
                 };
-                load::produce(address, topic, &shape, bytes)
+                load::side_by_side(case.connections, || {
+                    load::produce(address, topic, &shape, bytes / case.connections)
+                })
             }
             (Client::Java, Kind::Consume) => {
                 let records = self.read_bytes / 1024;

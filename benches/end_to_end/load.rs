@@ -53,6 +53,28 @@ impl Moved {
     }
 }
 
+/// Runs a load on so many threads at once, each with a connection of its own, and adds up what
+/// they moved; the slowest says the time.
+pub fn side_by_side(threads: u64, load: impl Fn() -> Outcome<Moved> + Sync) -> Outcome<Moved> {
+    if threads == 1 {
+        return load();
+    }
+    let load = || load().map_err(|error| error.to_string());
+    let moved: Vec<Moved> = thread::scope(|scope| {
+        let started: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
+        let ended = started.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("a load thread panicked".to_owned()))
+        });
+        ended.collect::<Result<_, _>>()
+    })?;
+    Ok(Moved {
+        bytes: moved.iter().map(|one| one.bytes).sum(),
+        seconds: moved.iter().map(|one| one.seconds).fold(0.0, f64::max),
+    })
+}
+
 /// Produces at least `bytes` of record values to the topic; every answer is checked.
 pub fn produce(address: &str, topic: &str, shape: &Shape, bytes: u64) -> Outcome<Moved> {
     let Led {
