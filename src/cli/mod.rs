@@ -1,1 +1,4 @@
-//! (being written)
+//! Commands (being written).
+
+pub mod certs;
+pub mod check;

@@ -1,3 +1,5 @@
 //! Net (being written).
 
 pub mod settings;
+pub mod stream;
+pub mod tls;

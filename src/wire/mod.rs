@@ -7,10 +7,12 @@
 //! * [`walk`]: validates a body in place and reports where its fields stand; allocates nothing
 //! * [`tree`]: a body as editable nodes, for the messages that must be changed
 //! * [`primitive`]: the protocol's scalar encodings, shared by the three above
+//! * [`records`]: record batches, walked in place; decompressed only when asked
 
 pub mod frame;
 pub mod header;
 pub mod layout;
 pub mod primitive;
+pub mod records;
 pub mod tree;
 pub mod walk;

@@ -1,0 +1,1 @@
+//! Tests of the reader as its users see it.
