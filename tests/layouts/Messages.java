@@ -265,8 +265,8 @@ public final class Messages {
         } else if (java == long.class || java == Long.class) {
             return type == Type.UNSIGNED_INT32 ? integer(32) & 0xffffffffL : integer(64);
         } else if (java == double.class) {
-            // Few enough digits for every JSON reader to be exact.
-            return random.nextInt() / 1024.0;
+            // Few enough digits for every JSON writer and reader to be exact.
+            return (random.nextInt(1 << 21) - (1 << 20)) / 16.0;
         } else if (java == Uuid.class) {
             return random.nextInt(5) == 0
                 ? Uuid.ZERO_UUID : new Uuid(random.nextLong(), random.nextLong());

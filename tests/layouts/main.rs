@@ -28,6 +28,10 @@ use witness::Witness;
 /// Held for writing by the one test that counts allocations.
 static COUNTING: RwLock<()> = RwLock::new(());
 
+/// Keys and versions of Kafka 4.3 that kafka-protocol (Kafka 4.1) cannot read; its `ApiKey` claims
+/// versions 10 of keys 8 and 9, its messages refuse them.
+const CRATE_LACKS: &str = "2v11 8v10 9v10 27v2 35v5 63v2 78v2 79v2 80v1 85v1 87v1 88v0 89v0 90v1";
+
 const SEED: u64 = 0x6b6f_7264_6f6e;
 
 /// Messages of every API, version and direction.
@@ -158,21 +162,23 @@ fn the_crate_reads_the_messages_and_writes_the_same_bytes() {
             ResponseKind::decode(api, &mut left, record.version)
                 .and_then(|message| message.encode(&mut again, record.version))
         };
-        read.unwrap_or_else(|e| panic!("{}: {e:#}", title(&record)));
-        assert!(
-            left.is_empty(),
-            "{}: {} bytes left over",
-            title(&record),
-            left.len()
-        );
+        match read {
+            Err(error) if format!("{error:#}").ends_with("supported by this message type") => {
+                lacking.insert((record.key, record.version));
+                continue;
+            }
+            Err(error) => panic!("{}: {error:#}", title(&record)),
+            Ok(()) => {}
+        }
+        assert_eq!(left.len(), 0, "{}: bytes left over", title(&record));
         assert_eq!(again, record.bytes, "{}", title(&record));
         walked += 1;
     }
     let lacking: Vec<String> = lacking.iter().map(|(k, v)| format!("{k}v{v}")).collect();
+    assert_eq!(lacking.join(" "), CRATE_LACKS);
     report(&format!(
-        "{walked} messages read and written by kafka-protocol; it lacks {lacking:?}"
+        "{walked} messages read and written by kafka-protocol, which lacks {CRATE_LACKS}"
     ));
-    assert!(walked > 0);
 }
 
 #[test]
@@ -275,14 +281,26 @@ fn the_table_is_what_the_jar_says() {
         Ok(jar) => jar,
         Err(reason) => return skip(&reason),
     };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let derived = Command::new("python3")
-        .arg(root.join("tests/layouts/derive.py"))
-        .arg("--check")
-        .arg(jar)
-        .arg(root.join("src/apis/layouts"))
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apis/layouts");
+    let jar = jar.to_str().unwrap();
+    python(&["derive.py", "--check", jar, table.to_str().unwrap()]);
+}
+
+#[test]
+fn the_derivation_shows_what_nobody_has_reviewed() {
+    let _guard = COUNTING.read();
+    python(&["derive_test.py"]);
+}
+
+/// Runs a program of this directory.
+fn python(arguments: &[&str]) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layouts");
+    let run = Command::new("python3")
+        .arg("-B")
+        .args(arguments)
+        .current_dir(here)
         .output();
-    match derived {
+    match run {
         Err(error) => skip(&format!("python3: {error}")),
         Ok(output) => assert!(
             output.status.success(),
