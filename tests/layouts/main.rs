@@ -2,6 +2,8 @@
 //! crate, and hostile bytes. `KORDON_LAYOUT_MESSAGES` sets how many messages of every API,
 //! version and direction are built (default 20).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod hostile;
 mod java;
 mod random;
@@ -41,7 +43,8 @@ fn count() -> usize {
 
 /// Past the capture of the test harness: counts and skips are to be seen.
 fn report(line: &str) {
-    writeln!(std::io::stderr(), "layouts: {line}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "layouts: {line}").unwrap();
 }
 
 fn skip(reason: &str) {

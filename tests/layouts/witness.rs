@@ -68,7 +68,7 @@ pub fn same(node: &StructNode, json: &Json, version: i16, path: &str) -> Result<
                 return Err(format!("{here}: the converter knows it in this version"));
             }
             Some((member, whole)) => {
-                same_value(field, &field.kind, value, &member, version, whole, &here)?
+                same_value(&field.kind, value, &member, version, whole, &here)?
             }
             None if field.versions.contains(version) && !field.is_tagged(version) => {
                 return Err(format!("{here}: the converter has no such member"));
@@ -98,7 +98,6 @@ fn member(members: &mut Map<String, Json>, field: &Field) -> Option<(Json, bool)
 }
 
 fn same_value(
-    field: &Field,
     kind: &Type,
     value: &Node,
     json: &Json,
@@ -111,7 +110,6 @@ fn same_value(
         (Type::Array(element), Node::Packed(bytes)) => {
             let elements = unpack(element, bytes);
             return same_value(
-                field,
                 kind,
                 &Node::Array(Some(elements)),
                 json,
@@ -128,7 +126,7 @@ fn same_value(
                 return wrong();
             }
             for (value, json) in elements.iter().zip(members) {
-                same_value(field, element, value, json, version, whole, path)?;
+                same_value(element, value, json, version, whole, path)?;
             }
             return Ok(());
         }
