@@ -40,8 +40,16 @@ pub fn scan<'b>(
     body: &'b [u8],
     topic: impl FnMut(TopicRef<'b>),
 ) -> Result<Scanned, WalkError> {
-    let found = Scanned { replica_id: -1, session_id: 0, session_epoch: -1 };
-    let mut scanner = Scanner { found, topic, forgotten: false };
+    let found = Scanned {
+        replica_id: -1,
+        session_id: 0,
+        session_epoch: -1,
+    };
+    let mut scanner = Scanner {
+        found,
+        topic,
+        forgotten: false,
+    };
     walk(message, version, body, &mut scanner)?;
     Ok(scanner.found)
 }
@@ -82,17 +90,29 @@ impl<'b, F: FnMut(TopicRef<'b>)> Visitor<'b> for Scanner<F> {
 /// READ on each topic. Who claims to be a replica is refused on every partition, whatever the
 /// rules say (threat 10): the proxy's identity may be allowed what the client is not.
 pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
-    let state = q.request.nested("ReplicaState").map_or(-1, |state| state.int("ReplicaId"));
-    let replica = if q.version < 15 { q.request.int("ReplicaId") } else { state };
+    let state = q
+        .request
+        .nested("ReplicaState")
+        .map_or(-1, |state| state.int("ReplicaId"));
+    let replica = if q.version < 15 {
+        q.request.int("ReplicaId")
+    } else {
+        state
+    };
     let outcome = match replica {
         0.. => Err(q.refuse(TOPIC_AUTHORIZATION_FAILED)),
         // Unlike elsewhere an empty list is sent on: it carries the session forward.
         _ => q.strip_topics("Topics", Operation::Read, "Responses"),
     };
-    q.refused.iter_mut().for_each(|(_, topic)| without_offsets(topic));
+    q.refused
+        .iter_mut()
+        .for_each(|(_, topic)| without_offsets(topic));
     outcome.map_err(|refusal| match refusal {
         Refusal::Answer(mut response) => {
-            response.structs_mut("Responses").iter_mut().for_each(without_offsets);
+            response
+                .structs_mut("Responses")
+                .iter_mut()
+                .for_each(without_offsets);
             Refusal::Answer(response)
         }
         close => close,
@@ -103,7 +123,14 @@ fn without_offsets(topic: &mut StructNode) {
     for partition in topic.structs_mut("Partitions") {
         partition.set_int("HighWatermark", -1);
         // Kafka answers an error with empty records and no list of aborted transactions.
+<<<<<<< HEAD
         partition.set("AbortedTransactions", Node::Structs(None));
+=======
+        partition.set(
+            "AbortedTransactions",
+            crate::wire::tree::Node::Structs(None),
+        );
+>>>>>>> layouts
     }
 }
 
@@ -163,8 +190,16 @@ pub fn head(version: i16, body: &[u8]) -> Result<Head, WireError> {
         session_id = reader.i32()?;
     }
     let topics_at = reader.position();
-    let topics = reader.long_length(version >= FLEXIBLE_SINCE)?.ok_or(WireError::Null)?;
-    Ok(Head { error_code, session_id, topics, topics_at, end: reader.position() })
+    let topics = reader
+        .long_length(version >= FLEXIBLE_SINCE)?
+        .ok_or(WireError::Null)?;
+    Ok(Head {
+        error_code,
+        session_id,
+        topics,
+        topics_at,
+        end: reader.position(),
+    })
 }
 
 /// What the walker of a streaming answer wants next.
@@ -204,7 +239,12 @@ enum State {
 impl FetchAnswer {
     /// Starts behind the head of an answer.
     pub fn new(version: i16, topics: usize) -> Self {
-        FetchAnswer { version, topics, partitions: 0, state: State::Topic }
+        FetchAnswer {
+            version,
+            topics,
+            partitions: 0,
+            state: State::Topic,
+        }
     }
 
     /// Whether answers of this version can hold addresses at all.
@@ -346,7 +386,11 @@ mod tests {
                     Ok(())
                 })
                 .unwrap();
-            assert_eq!((reader.remaining(), seen), (0, vec![(0x7f, true)]), "{length}");
+            assert_eq!(
+                (reader.remaining(), seen),
+                (0, vec![(0x7f, true)]),
+                "{length}"
+            );
         }
     }
 }

@@ -32,8 +32,19 @@ const fn row(
     access: Access,
     refuse: Refuse,
 ) -> Api {
-    let versions = Versions { min: versions.0, max: versions.1 };
-    Api { key, name, versions, phase, access, refuse, filter: None }
+    let versions = Versions {
+        min: versions.0,
+        max: versions.1,
+    };
+    Api {
+        key,
+        name,
+        versions,
+        phase,
+        access,
+        refuse,
+        filter: None,
+    }
 }
 
 impl Api {
@@ -233,7 +244,11 @@ mod tests {
             let known = layout.request.versions;
             match api.key {
                 24 => assert_eq!((api.versions.min, api.versions.max), (0, 3), "KIP-890"),
-                _ => assert_eq!(api.versions, known, "{}: a version nobody reviewed", api.name),
+                _ => assert_eq!(
+                    api.versions, known,
+                    "{}: a version nobody reviewed",
+                    api.name
+                ),
             }
         }
     }
