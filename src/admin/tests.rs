@@ -260,7 +260,7 @@ fn a_body_is_not_waited_for() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
-    assert!(begun.elapsed() < HEADER_TIME_MAX);
+    assert!((clock::now() - begun) < HEADER_TIME_MAX);
 }
 
 #[test]
@@ -301,13 +301,13 @@ fn silent_peers_are_closed_in_time_and_bounded_in_number() {
     // One more is closed at once and counted.
     let refused = endpoint.connect().read(&mut [0; 1]);
     assert!(matches!(refused, Ok(0) | Err(_)));
-    assert!(begun.elapsed() < HEADER_TIME_MAX);
+    assert!((clock::now() - begun) < HEADER_TIME_MAX);
 
     // The silent ones are closed when their time is over, and there is room again.
     for stream in &mut silent {
         assert!(matches!(stream.read(&mut [0; 64]), Ok(_) | Err(_)));
     }
-    let waited = begun.elapsed();
+    let waited = clock::now() - begun;
     assert!(
         waited >= HEADER_TIME_MAX - Duration::from_millis(500),
         "{waited:?}"
@@ -331,7 +331,7 @@ fn shutting_down_ends_the_endpoint_soon_even_with_a_silent_peer() {
     let addr = endpoint.addr;
     let begun = clock::now();
     drop(endpoint);
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!((clock::now() - begun) < Duration::from_secs(3));
     assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
 }
 

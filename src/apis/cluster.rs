@@ -7,7 +7,11 @@ use crate::wire::tree::{Node, StructNode};
 pub(super) fn refuse_alter_log_dirs(q: &Question, code: i16) -> StructNode {
     let mut response = q.empty_response();
     let model = response.element("Results");
-    let topics = q.request.structs("Dirs").iter().flat_map(|dir| dir.structs("Topics"));
+    let topics = q
+        .request
+        .structs("Dirs")
+        .iter()
+        .flat_map(|dir| dir.structs("Topics"));
     let results = topics.map(|topic| {
         let mut answer = mirror(topic, &model, q.version, code);
         answer.set_text("TopicName", topic.text("Name"));
@@ -20,7 +24,9 @@ pub(super) fn refuse_alter_log_dirs(q: &Question, code: i16) -> StructNode {
 /// DescribeClientQuotas: the entries are null.
 pub(super) fn refuse_describe_quotas(q: &Question, code: i16) -> StructNode {
     let mut response = q.empty_response();
-    response.set_int("ErrorCode", code.into()).set("Entries", Node::Structs(None));
+    response
+        .set_int("ErrorCode", code.into())
+        .set("Entries", Node::Structs(None));
     response
 }
 
@@ -58,7 +64,9 @@ pub(super) fn refuse_alter_scram(q: &Question, code: i16) -> StructNode {
     users.dedup();
     let results = users.into_iter().map(|user| {
         let mut answer = model.clone();
-        answer.set_text("User", Some(user)).set_int("ErrorCode", code.into());
+        answer
+            .set_text("User", Some(user))
+            .set_int("ErrorCode", code.into());
         answer
     });
     *response.structs_mut("Results") = results.collect();

@@ -22,7 +22,9 @@ pub(super) fn alter(q: &mut Question) -> Result<(), Refusal> {
 }
 
 fn strip(q: &mut Question, operation: Operation, answers: &'static str) -> Result<(), Refusal> {
-    let Some(model) = q.response_element(answers) else { return Ok(()) };
+    let Some(model) = q.response_element(answers) else {
+        return Ok(());
+    };
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
     q.request.structs_mut("Resources").retain(|resource| {
@@ -37,7 +39,10 @@ fn strip(q: &mut Question, operation: Operation, answers: &'static str) -> Resul
         if guard.allows(operation, kind, name) {
             return true;
         }
-        refused.push((answers, mirror(resource, &model, version, errors::denied(kind))));
+        refused.push((
+            answers,
+            mirror(resource, &model, version, errors::denied(kind)),
+        ));
         false
     });
     q.changed |= !refused.is_empty();
@@ -70,7 +75,9 @@ pub fn hide_addresses(a: &mut Answered) {
 }
 
 fn hide(config: &mut StructNode, version: i16) {
-    config.set("Value", Node::Bytes(None)).set_int("IsSensitive", 1);
+    config
+        .set("Value", Node::Bytes(None))
+        .set_int("IsSensitive", 1);
     if version >= 1 {
         for synonym in config.structs_mut("Synonyms") {
             synonym.set("Value", Node::Bytes(None));

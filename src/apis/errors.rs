@@ -3,6 +3,7 @@
 #![allow(missing_docs)] // the names are Kafka's
 
 pub const NONE: i16 = 0;
+pub const CORRUPT_MESSAGE: i16 = 2;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
 pub const TOPIC_AUTHORIZATION_FAILED: i16 = 29;

@@ -4,11 +4,12 @@
 use std::ops::Range;
 
 use super::errors::TOPIC_AUTHORIZATION_FAILED;
-use super::lens::{Question, Refusal};
+use super::lens::{Question, Refusal, partitions_of};
 use super::produce::TopicRef;
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Message, Role};
 use crate::wire::primitive::{Reader, WireError};
+use crate::wire::tree::{Node, StructNode};
 use crate::wire::walk::{Scalar, Visitor, WalkError, walk};
 
 /// First version with fetch sessions (KIP-227).
@@ -39,8 +40,16 @@ pub fn scan<'b>(
     body: &'b [u8],
     topic: impl FnMut(TopicRef<'b>),
 ) -> Result<Scanned, WalkError> {
-    let found = Scanned { replica_id: -1, session_id: 0, session_epoch: -1 };
-    let mut scanner = Scanner { found, topic, forgotten: false };
+    let found = Scanned {
+        replica_id: -1,
+        session_id: 0,
+        session_epoch: -1,
+    };
+    let mut scanner = Scanner {
+        found,
+        topic,
+        forgotten: false,
+    };
     walk(message, version, body, &mut scanner)?;
     Ok(scanner.found)
 }
@@ -81,29 +90,78 @@ impl<'b, F: FnMut(TopicRef<'b>)> Visitor<'b> for Scanner<F> {
 /// READ on each topic. Who claims to be a replica is refused on every partition, whatever the
 /// rules say (threat 10): the proxy's identity may be allowed what the client is not.
 pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
-    let state = q.request.nested("ReplicaState").map_or(-1, |state| state.int("ReplicaId"));
-    let replica = if q.version < 15 { q.request.int("ReplicaId") } else { state };
+    let state = q
+        .request
+        .nested("ReplicaState")
+        .map_or(-1, |state| state.int("ReplicaId"));
+    let replica = if q.version < 15 {
+        q.request.int("ReplicaId")
+    } else {
+        state
+    };
     let outcome = match replica {
         0.. => Err(q.refuse(TOPIC_AUTHORIZATION_FAILED)),
         // Unlike elsewhere an empty list is sent on: it carries the session forward.
         _ => q.strip_topics("Topics", Operation::Read, "Responses"),
     };
-    q.refused.iter_mut().for_each(|(_, topic)| without_offsets(topic));
+    q.refused
+        .iter_mut()
+        .for_each(|(_, topic)| without_offsets(topic));
     outcome.map_err(|refusal| match refusal {
         Refusal::Answer(mut response) => {
-            response.structs_mut("Responses").iter_mut().for_each(without_offsets);
+            response
+                .structs_mut("Responses")
+                .iter_mut()
+                .for_each(without_offsets);
             Refusal::Answer(response)
         }
         close => close,
     })
 }
 
-fn without_offsets(topic: &mut crate::wire::tree::StructNode) {
+fn without_offsets(topic: &mut StructNode) {
     for partition in topic.structs_mut("Partitions") {
         partition.set_int("HighWatermark", -1);
         // Kafka answers an error with empty records and no list of aborted transactions.
-        partition.set("AbortedTransactions", crate::wire::tree::Node::Structs(None));
+        partition.set("AbortedTransactions", Node::Structs(None));
     }
+}
+
+/// Takes forgotten partitions out of what was refused in a session.
+pub fn forget(refused: &mut Vec<StructNode>, forgotten: &[StructNode]) {
+    for topic in forgotten {
+        let gone = partitions_of(topic, i16::MAX);
+        for element in refused.iter_mut().filter(|e| is_same_topic(e, topic)) {
+            let partitions = element.structs_mut("Partitions");
+            partitions.retain(|p| !gone.contains(&(p.int("PartitionIndex") as i32)));
+        }
+    }
+    refused.retain(|element| !element.structs("Partitions").is_empty());
+}
+
+/// Adds refused partitions of a topic to what was refused in a session.
+pub fn remember(refused: &mut Vec<StructNode>, element: StructNode) {
+    let Some(known) = refused
+        .iter_mut()
+        .find(|known| is_same_topic(known, &element))
+    else {
+        refused.push(element);
+        return;
+    };
+    let partitions = known.structs_mut("Partitions");
+    for new in element.structs("Partitions") {
+        let index = new.int("PartitionIndex");
+        if !partitions
+            .iter()
+            .any(|old| old.int("PartitionIndex") == index)
+        {
+            partitions.push(new.clone());
+        }
+    }
+}
+
+fn is_same_topic(a: &StructNode, b: &StructNode) -> bool {
+    a.text("Topic") == b.text("Topic") && a.uuid("TopicId") == b.uuid("TopicId")
 }
 
 /// The start of an answer, up to and including the number of topics.
@@ -131,8 +189,16 @@ pub fn head(version: i16, body: &[u8]) -> Result<Head, WireError> {
         session_id = reader.i32()?;
     }
     let topics_at = reader.position();
-    let topics = reader.long_length(version >= FLEXIBLE_SINCE)?.ok_or(WireError::Null)?;
-    Ok(Head { error_code, session_id, topics, topics_at, end: reader.position() })
+    let topics = reader
+        .long_length(version >= FLEXIBLE_SINCE)?
+        .ok_or(WireError::Null)?;
+    Ok(Head {
+        error_code,
+        session_id,
+        topics,
+        topics_at,
+        end: reader.position(),
+    })
 }
 
 /// What the walker of a streaming answer wants next.
@@ -172,7 +238,12 @@ enum State {
 impl FetchAnswer {
     /// Starts behind the head of an answer.
     pub fn new(version: i16, topics: usize) -> Self {
-        FetchAnswer { version, topics, partitions: 0, state: State::Topic }
+        FetchAnswer {
+            version,
+            topics,
+            partitions: 0,
+            state: State::Topic,
+        }
     }
 
     /// Whether answers of this version can hold addresses at all.
@@ -314,7 +385,11 @@ mod tests {
                     Ok(())
                 })
                 .unwrap();
-            assert_eq!((reader.remaining(), seen), (0, vec![(0x7f, true)]), "{length}");
+            assert_eq!(
+                (reader.remaining(), seen),
+                (0, vec![(0x7f, true)]),
+                "{length}"
+            );
         }
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
         }
         return q.strip_topics("Topics", Operation::Describe, "Topics");
     }
-    let Some(model) = q.response_element("Groups") else { return Ok(()) };
+    let Some(model) = q.response_element("Groups") else {
+        return Ok(());
+    };
     let topic_model = model.element("Topics");
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
@@ -44,7 +46,9 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
             };
             let mut element = mirror(topic, &topic_model, version, code);
             for partition in element.structs_mut("Partitions") {
-                partition.set_int("CommittedOffset", -1).set_text("Metadata", Some(""));
+                partition
+                    .set_int("CommittedOffset", -1)
+                    .set_text("Metadata", Some(""));
             }
             topics.push(element);
             false
@@ -75,7 +79,9 @@ pub fn merge_into_groups(response: &mut StructNode, element: &StructNode) {
     let id = element.text("GroupId");
     for group in response.structs_mut("Groups") {
         if group.text("GroupId") == id && group.int("ErrorCode") == 0 {
-            group.structs_mut("Topics").extend_from_slice(element.structs("Topics"));
+            group
+                .structs_mut("Topics")
+                .extend_from_slice(element.structs("Topics"));
         }
     }
 }
@@ -90,7 +96,9 @@ pub(super) fn refuse_offset_fetch(q: &Question, code: i16) -> StructNode {
     let topics = q.request.structs("Topics").iter().map(|topic| {
         let mut element = mirror(topic, &model, q.version, code);
         for partition in element.structs_mut("Partitions") {
-            partition.set_int("CommittedOffset", -1).set_text("Metadata", Some(""));
+            partition
+                .set_int("CommittedOffset", -1)
+                .set_text("Metadata", Some(""));
         }
         element
     });
@@ -118,7 +126,10 @@ pub(super) fn filter_offset_fetch(a: &mut Answered) {
 /// DESCRIBE on the group or transactional id; a refused key answers node -1 with no address.
 /// Keys of share groups' state (type 2) are the brokers' own.
 pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
-    let kind = match (q.version >= 1).then(|| q.request.int("KeyType")).unwrap_or(0) {
+    let kind = match (q.version >= 1)
+        .then(|| q.request.int("KeyType"))
+        .unwrap_or(0)
+    {
         0 => Some(ResourceKind::Group),
         1 => Some(ResourceKind::TransactionalId),
         2 if q.version >= 6 => None,
@@ -132,10 +143,15 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
             return Ok(());
         }
         let mut response = q.empty_response();
-        response.set_int("ErrorCode", code.into()).set_int("NodeId", -1).set_int("Port", -1);
+        response
+            .set_int("ErrorCode", code.into())
+            .set_int("NodeId", -1)
+            .set_int("Port", -1);
         return Err(Refusal::Answer(response));
     }
-    let Some(model) = q.response_element("Coordinators") else { return Ok(()) };
+    let Some(model) = q.response_element("Coordinators") else {
+        return Ok(());
+    };
     let mut refused = Vec::new();
     let guard = &mut *q.guard;
     q.request.array_mut("CoordinatorKeys").retain(|node| {
@@ -143,7 +159,9 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
         let keep = kind.is_some_and(|kind| guard.allows(Operation::Describe, kind, key));
         if !keep {
             let mut answer = model.clone();
-            answer.set_text("Key", Some(key)).set_int("ErrorCode", code.into());
+            answer
+                .set_text("Key", Some(key))
+                .set_int("ErrorCode", code.into());
             answer.set_int("NodeId", -1).set_int("Port", -1);
             refused.push(("Coordinators", answer));
         }
@@ -161,7 +179,9 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
 /// describe the cluster.)
 pub(super) fn filter_list_groups(a: &mut Answered) {
     use crate::policy::model::CLUSTER_NAME;
-    if a.guard.sees(Operation::Describe, ResourceKind::Cluster, CLUSTER_NAME) {
+    if a.guard
+        .sees(Operation::Describe, ResourceKind::Cluster, CLUSTER_NAME)
+    {
         return;
     }
     let guard = &mut *a.guard;
@@ -178,7 +198,9 @@ pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
     q.need_all_topics(Operation::Describe, "SubscribedTopicNames")?;
     let regex = q.version >= 1
-        && q.request.text("SubscribedTopicRegex").is_some_and(|regex| !regex.is_empty());
+        && q.request
+            .text("SubscribedTopicRegex")
+            .is_some_and(|regex| !regex.is_empty());
     if regex && !q.guard.allows_all(Operation::Describe, ResourceKind::Topic) {
         return Err(q.refuse(TOPIC_AUTHORIZATION_FAILED));
     }
@@ -188,7 +210,9 @@ pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
 /// As for consumer groups, over every topic of the topology.
 pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
-    let Some(topology) = q.request.nested("Topology") else { return Ok(()) };
+    let Some(topology) = q.request.nested("Topology") else {
+        return Ok(());
+    };
     let mut names = Vec::new();
     let mut regex = false;
     for part in topology.structs("Subtopologies") {
@@ -202,7 +226,9 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     }
     let mut allowed = true;
     for name in &names {
-        allowed &= q.guard.allows(Operation::Describe, ResourceKind::Topic, name);
+        allowed &= q
+            .guard
+            .allows(Operation::Describe, ResourceKind::Topic, name);
     }
     if regex {
         allowed &= q.guard.allows_all(Operation::Describe, ResourceKind::Topic);
@@ -233,7 +259,9 @@ pub(super) fn filter_describe(a: &mut Answered) {
                 if !member.has(assignment) {
                     continue;
                 }
-                let topics = member.nested(assignment).map(|m| m.structs("TopicPartitions"));
+                let topics = member
+                    .nested(assignment)
+                    .map(|m| m.structs("TopicPartitions"));
                 for topic in topics.unwrap_or_default() {
                     let name = topic.text("TopicName").unwrap_or_default();
                     visible &= guard.sees(Operation::Describe, ResourceKind::Topic, name);
@@ -277,7 +305,9 @@ fn hide_group(group: &mut StructNode) {
 
 /// DESCRIBE on each group and each named topic, as OffsetFetch.
 pub(super) fn describe_share_offsets(q: &mut Question) -> Result<(), Refusal> {
-    let Some(model) = q.response_element("Groups") else { return Ok(()) };
+    let Some(model) = q.response_element("Groups") else {
+        return Ok(());
+    };
     let topic_model = model.element("Topics");
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();

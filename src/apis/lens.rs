@@ -4,8 +4,10 @@
 //! entities into an error answer.
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
-use crate::wire::layout::{Role, Struct};
+use crate::wire::layout::{Field, Role, Struct};
+use crate::wire::primitive::WireError;
 use crate::wire::tree::{Node, StructNode};
+use crate::wire::walk::{Scalar, Visitor};
 
 use super::errors;
 use super::{Api, Refuse, groups, produce};
@@ -72,7 +74,14 @@ impl<'a> Question<'a> {
         request: &'a mut StructNode,
         guard: &'a mut dyn Guard,
     ) -> Self {
-        Question { api, version, request, guard, refused: Vec::new(), changed: false }
+        Question {
+            api,
+            version,
+            request,
+            guard,
+            refused: Vec::new(),
+            changed: false,
+        }
     }
 
     /// Needs an operation on the resource that `field` names; null counts as the empty name.
@@ -91,7 +100,10 @@ impl<'a> Question<'a> {
 
     /// Needs an operation on the cluster.
     pub fn need_cluster(&mut self, operation: Operation) -> Result<(), Refusal> {
-        if self.guard.allows(operation, ResourceKind::Cluster, CLUSTER_NAME) {
+        if self
+            .guard
+            .allows(operation, ResourceKind::Cluster, CLUSTER_NAME)
+        {
             return Ok(());
         }
         Err(self.refuse(errors::CLUSTER_AUTHORIZATION_FAILED))
@@ -154,7 +166,9 @@ impl<'a> Question<'a> {
             ResourceKind::TransactionalId => Role::TransactionalId,
             _ => Role::GroupId,
         };
-        let Some(model) = self.response_element(answers) else { return Ok(()) };
+        let Some(model) = self.response_element(answers) else {
+            return Ok(());
+        };
         let mut refused = Vec::new();
         let guard = &mut *self.guard;
         self.request.array_mut(names).retain(|node| {
@@ -164,7 +178,11 @@ impl<'a> Question<'a> {
             }
             let mut element = model.clone();
             set_role(&mut element, role, node.clone());
-            set_role(&mut element, Role::ErrorCode, Node::Int(errors::denied(kind).into()));
+            set_role(
+                &mut element,
+                Role::ErrorCode,
+                Node::Int(errors::denied(kind).into()),
+            );
             refused.push((answers, element));
             false
         });
@@ -187,7 +205,11 @@ impl<'a> Question<'a> {
     /// The answer that holds just what was refused here.
     pub fn local_answer(&mut self) -> StructNode {
         let mut response = self.empty_response();
-        merge(self.api.key, &mut response, std::mem::take(&mut self.refused));
+        merge(
+            self.api.key,
+            &mut response,
+            std::mem::take(&mut self.refused),
+        );
         response
     }
 
@@ -231,7 +253,9 @@ impl<'a> Question<'a> {
     ) {
         let model = response.element(to);
         let elements = self.request.structs(from).iter();
-        let elements = elements.map(|e| mirror(e, &model, self.version, code)).collect();
+        let elements = elements
+            .map(|e| mirror(e, &model, self.version, code))
+            .collect();
         *response.structs_mut(to) = elements;
     }
 }
@@ -266,12 +290,23 @@ pub fn role_node(element: &StructNode, role: Role, version: i16) -> Option<&Node
 }
 
 fn role_index(layout: &Struct, role: Role, version: i16) -> Option<usize> {
-    layout.fields.iter().position(|f| f.role == role && f.versions.contains(version))
+    layout
+        .fields
+        .iter()
+        .position(|f| f.role == role && f.versions.contains(version))
 }
 
 /// Sets the first field with that role, in whichever version it is.
 pub fn set_role(element: &mut StructNode, role: Role, value: Node) {
     let index = element.layout().fields.iter().position(|f| f.role == role);
+    if let Some(node) = index.and_then(|i| element.at_mut(i)) {
+        *node = value;
+    }
+}
+
+/// Sets the first field with that role in that version.
+pub fn set_role_at(element: &mut StructNode, role: Role, version: i16, value: Node) {
+    let index = role_index(element.layout(), role, version);
     if let Some(node) = index.and_then(|i| element.at_mut(i)) {
         *node = value;
     }
@@ -345,7 +380,9 @@ pub fn partitions_of(topic: &StructNode, version: i16) -> Vec<i32> {
             }
             Some(Node::Packed(bytes)) if field.role == Role::Partition => {
                 found.extend(
-                    bytes.chunks_exact(4).filter_map(|c| Some(i32::from_be_bytes(*c.first_chunk()?))),
+                    bytes
+                        .chunks_exact(4)
+                        .filter_map(|c| Some(i32::from_be_bytes(*c.first_chunk()?))),
                 );
             }
             _ => {}
@@ -359,15 +396,30 @@ pub fn authorized_operations(guard: &mut dyn Guard, kind: ResourceKind, name: &s
     use Operation as O;
     let candidates: &[Operation] = match kind {
         ResourceKind::Topic => &[
-            O::Read, O::Write, O::Create, O::Describe, O::Delete, O::Alter, O::DescribeConfigs,
+            O::Read,
+            O::Write,
+            O::Create,
+            O::Describe,
+            O::Delete,
+            O::Alter,
+            O::DescribeConfigs,
             O::AlterConfigs,
         ],
-        ResourceKind::Group => {
-            &[O::Read, O::Describe, O::Delete, O::DescribeConfigs, O::AlterConfigs]
-        }
+        ResourceKind::Group => &[
+            O::Read,
+            O::Describe,
+            O::Delete,
+            O::DescribeConfigs,
+            O::AlterConfigs,
+        ],
         ResourceKind::Cluster => &[
-            O::Create, O::ClusterAction, O::DescribeConfigs, O::AlterConfigs, O::IdempotentWrite,
-            O::Alter, O::Describe,
+            O::Create,
+            O::ClusterAction,
+            O::DescribeConfigs,
+            O::AlterConfigs,
+            O::IdempotentWrite,
+            O::Alter,
+            O::Describe,
         ],
         _ => &[],
     };
@@ -405,7 +457,9 @@ pub fn recompute_operations(element: &mut StructNode, version: i16, guard: &mut 
         }
         match element.at_mut(index) {
             Some(Node::Structs(Some(elements))) => {
-                elements.iter_mut().for_each(|e| recompute_operations(e, version, guard));
+                elements
+                    .iter_mut()
+                    .for_each(|e| recompute_operations(e, version, guard));
             }
             Some(Node::Struct(Some(nested))) => recompute_operations(nested, version, guard),
             _ => {}
@@ -414,12 +468,43 @@ pub fn recompute_operations(element: &mut StructNode, version: i16, guard: &mut 
 }
 
 fn kind_of(element: &StructNode, version: i16) -> (ResourceKind, String) {
-    let text = |role| role_node(element, role, version).and_then(Node::text).map(str::to_owned);
+    let text = |role| {
+        role_node(element, role, version)
+            .and_then(Node::text)
+            .map(str::to_owned)
+    };
     if let Some(name) = text(Role::TopicName) {
         return (ResourceKind::Topic, name);
     }
     match text(Role::GroupId) {
         Some(name) => (ResourceKind::Group, name),
         None => (ResourceKind::Cluster, CLUSTER_NAME.into()),
+    }
+}
+
+/// Collects the topic ids of a request as it is walked; the zero id names nothing.
+#[derive(Debug, Default)]
+pub struct TopicIds {
+    /// What was found, in order.
+    pub found: Vec<[u8; 16]>,
+}
+
+/// Most ids of one request that are asked for; the others stay unknown.
+const TOPIC_IDS_MAX: usize = 10_000;
+
+impl<'b> Visitor<'b> for TopicIds {
+    fn scalar(
+        &mut self,
+        field: &Field,
+        value: Scalar<'b>,
+        _at: std::ops::Range<usize>,
+    ) -> Result<(), WireError> {
+        if let (Role::TopicId, Scalar::Uuid(id)) = (field.role, value)
+            && *id != [0; 16]
+            && self.found.len() < TOPIC_IDS_MAX
+        {
+            self.found.push(*id);
+        }
+        Ok(())
     }
 }

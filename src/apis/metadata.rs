@@ -16,14 +16,20 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     if all {
         return Ok(());
     }
-    let Some(model) = q.response_element("Topics") else { return Ok(()) };
+    let Some(model) = q.response_element("Topics") else {
+        return Ok(());
+    };
     let (version, guard) = (q.version, &mut *q.guard);
     let may_create_any = guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME);
     let create = version < 4 || q.request.int("AllowAutoTopicCreation") != 0;
     let mut refused = Vec::new();
     let mut uncreatable = false;
     q.request.structs_mut("Topics").retain(|topic| {
-        let id = if version >= 10 { topic.uuid("TopicId") } else { [0; 16] };
+        let id = if version >= 10 {
+            topic.uuid("TopicId")
+        } else {
+            [0; 16]
+        };
         let named = topic.text("Name").map(str::to_owned);
         if named.is_none() && (version < 12 || id == [0; 16]) {
             // The broker has an answer of its own for requests that make no sense.
@@ -46,7 +52,9 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
                 None => UNKNOWN_TOPIC_ID,
             },
         };
-        answer.set_int("ErrorCode", code.into()).set_text("Name", named.as_deref());
+        answer
+            .set_int("ErrorCode", code.into())
+            .set_text("Name", named.as_deref());
         if named.is_none() {
             answer.set("TopicId", Node::Uuid(id));
         }
@@ -80,7 +88,9 @@ fn switch_off_creation(q: &mut Question) -> Result<(), Refusal> {
         q.changed = true;
         return Ok(());
     }
-    let Some(model) = q.response_element("Topics") else { return Ok(()) };
+    let Some(model) = q.response_element("Topics") else {
+        return Ok(());
+    };
     let guard = &mut *q.guard;
     let mut refused = Vec::new();
     q.request.structs_mut("Topics").retain(|topic| {
@@ -107,12 +117,14 @@ fn switch_off_creation(q: &mut Question) -> Result<(), Refusal> {
 /// Drops what the subject may not describe: in answers for all topics it never appears.
 pub(super) fn filter(a: &mut Answered) {
     let guard = &mut *a.guard;
-    a.response.structs_mut("Topics").retain(|topic| match topic.text("Name") {
-        Some(NO_SUCH_TOPIC) => false,
-        Some(name) => guard.sees(Operation::Describe, ResourceKind::Topic, name),
-        // By an id that the broker does not know either.
-        None => true,
-    });
+    a.response
+        .structs_mut("Topics")
+        .retain(|topic| match topic.text("Name") {
+            Some(NO_SUCH_TOPIC) => false,
+            Some(name) => guard.sees(Operation::Describe, ResourceKind::Topic, name),
+            // By an id that the broker does not know either.
+            None => true,
+        });
 }
 
 /// Named topics as in Metadata, but refusals stand behind the page of allowed ones. The cursor
@@ -121,8 +133,14 @@ pub(super) fn describe_partitions(q: &mut Question) -> Result<(), Refusal> {
     if q.request.structs("Topics").is_empty() {
         return Ok(());
     }
-    let Some(model) = q.response_element("Topics") else { return Ok(()) };
-    let cursor = q.request.nested("Cursor").and_then(|c| c.text("TopicName")).map(str::to_owned);
+    let Some(model) = q.response_element("Topics") else {
+        return Ok(());
+    };
+    let cursor = q
+        .request
+        .nested("Cursor")
+        .and_then(|c| c.text("TopicName"))
+        .map(str::to_owned);
     let guard = &mut *q.guard;
     let mut refused = Vec::new();
     q.request.structs_mut("Topics").retain(|topic| {
@@ -165,6 +183,10 @@ fn refused_topic(model: &StructNode, name: &str) -> StructNode {
 pub(super) fn filter_partitions(a: &mut Answered) {
     let guard = &mut *a.guard;
     a.response.structs_mut("Topics").retain(|topic| {
-        guard.sees(Operation::Describe, ResourceKind::Topic, topic.text("Name").unwrap_or_default())
+        guard.sees(
+            Operation::Describe,
+            ResourceKind::Topic,
+            topic.text("Name").unwrap_or_default(),
+        )
     });
 }

@@ -107,39 +107,51 @@ impl Api {
     /// Whether requests of `version` have header 2 (and answers, ApiVersions apart, header 1).
     #[inline]
     pub fn flexible(&self, version: i16) -> bool {
-        self.layout().is_some_and(|l| l.request.flexible.contains(version))
+        self.layout()
+            .is_some_and(|l| l.request.flexible.contains(version))
     }
 
     /// Whether answers of `version` have header 1.
     #[inline]
     pub fn response_header_flexible(&self, version: i16) -> bool {
         self.key != API_VERSIONS
-            && self.layout().is_some_and(|l| l.response.flexible.contains(version))
+            && self
+                .layout()
+                .is_some_and(|l| l.response.flexible.contains(version))
     }
 
     /// Whether answers of `version` can hold broker addresses.
     pub fn shows_brokers(&self, version: i16) -> bool {
-        self.layout().is_some_and(|l| has_role(&l.response.body, Role::Host, version))
+        self.layout()
+            .is_some_and(|l| has_role(&l.response.body, Role::Host, version))
     }
 
     /// Whether answers of `version` can hold authorised operations, which a broker computes for
     /// the proxy's identity and not for the client's.
     pub fn shows_operations(&self, version: i16) -> bool {
         let role = Role::AuthorizedOperations;
-        self.layout().is_some_and(|l| has_role(&l.response.body, role, version))
+        self.layout()
+            .is_some_and(|l| has_role(&l.response.body, role, version))
     }
 
     /// Whether requests of `version` name topics by id.
     pub fn has_topic_ids(&self, version: i16) -> bool {
-        self.layout().is_some_and(|l| has_role(&l.request.body, Role::TopicId, version))
+        self.layout()
+            .is_some_and(|l| has_role(&l.request.body, Role::TopicId, version))
     }
 }
 
 /// Whether any field of `nested` in `version` has the role.
 fn has_role(nested: &Struct, role: Role, version: i16) -> bool {
-    nested.fields.iter().filter(|f| f.versions.contains(version)).any(|f: &Field| {
-        f.role == role || f.nested().is_some_and(|inner| has_role(inner, role, version))
-    })
+    nested
+        .fields
+        .iter()
+        .filter(|f| f.versions.contains(version))
+        .any(|f: &Field| {
+            f.role == role
+                || f.nested()
+                    .is_some_and(|inner| has_role(inner, role, version))
+        })
 }
 
 /// API keys that stages outside this folder must tell apart.

@@ -47,7 +47,10 @@ pub fn scan<'b>(
     body: &'b [u8],
     sink: &mut impl Scan<'b>,
 ) -> Result<Scanned, WalkError> {
-    let mut scanner = Scanner { found: Scanned::default(), sink };
+    let mut scanner = Scanner {
+        found: Scanned::default(),
+        sink,
+    };
     walk(message, version, body, &mut scanner)?;
     Ok(scanner.found)
 }
@@ -101,7 +104,10 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
             let refusal = q.refuse(TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
             return Err(match refusal {
                 Refusal::Answer(mut response) => {
-                    response.structs_mut("Responses").iter_mut().for_each(without_offset);
+                    response
+                        .structs_mut("Responses")
+                        .iter_mut()
+                        .for_each(without_offset);
                     Refusal::Answer(response)
                 }
                 close => close,
@@ -110,10 +116,15 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     }
     strip_internal(q);
     let outcome = q.strip_topics("TopicData", Operation::Write, "Responses");
-    q.refused.iter_mut().for_each(|(_, topic)| without_offset(topic));
+    q.refused
+        .iter_mut()
+        .for_each(|(_, topic)| without_offset(topic));
     match outcome {
         Err(Refusal::Answer(mut response)) => {
-            response.structs_mut("Responses").iter_mut().for_each(without_offset);
+            response
+                .structs_mut("Responses")
+                .iter_mut()
+                .for_each(without_offset);
             return Err(Refusal::Answer(response));
         }
         other => other?,
@@ -130,15 +141,19 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
 
 fn any_transactional(request: &StructNode) -> bool {
     let topics = request.structs("TopicData").iter();
-    topics.flat_map(|topic| topic.structs("PartitionData")).any(|partition| {
-        partition
-            .bytes("Records")
-            .is_some_and(|r| records::inspect(r).is_ok_and(|summary| summary.transactional))
-    })
+    topics
+        .flat_map(|topic| topic.structs("PartitionData"))
+        .any(|partition| {
+            partition
+                .bytes("Records")
+                .is_some_and(|r| records::inspect(r).is_ok_and(|summary| summary.transactional))
+        })
 }
 
 fn strip_internal(q: &mut Question) {
-    let Some(model) = q.response_element("Responses") else { return };
+    let Some(model) = q.response_element("Responses") else {
+        return;
+    };
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
     q.request.structs_mut("TopicData").retain(|topic| {
@@ -170,7 +185,9 @@ pub fn refuse_partitions(
     q: &mut Question,
     mut judge: impl FnMut(&str, &[u8]) -> Option<Refused>,
 ) -> Result<(), Refusal> {
-    let Some(model) = q.response_element("Responses") else { return Ok(()) };
+    let Some(model) = q.response_element("Responses") else {
+        return Ok(());
+    };
     let partition_model = model.element("PartitionResponses");
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
@@ -222,7 +239,10 @@ fn is_same_topic(a: &StructNode, b: &StructNode) -> bool {
 /// Puts refused partitions into the broker's answer.
 pub fn merge(response: &mut StructNode, element: StructNode) {
     let topics = response.structs_mut("Responses");
-    match topics.iter_mut().find(|topic| is_same_topic(topic, &element)) {
+    match topics
+        .iter_mut()
+        .find(|topic| is_same_topic(topic, &element))
+    {
         Some(topic) => topic
             .structs_mut("PartitionResponses")
             .extend_from_slice(element.structs("PartitionResponses")),

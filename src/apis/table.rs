@@ -7,7 +7,7 @@ use super::Phase::{BrokerOnly, Client, Handshake, Retired};
 use super::Refuse::{Each, Own, Top, TopAndEach, Unused};
 use super::errors::DELEGATION_TOKEN_AUTH_DISABLED;
 use super::{Access, Api, KEYS, Phase, Refuse};
-use super::{cluster, configs, fetch, groups, metadata, produce, topics, transactions};
+use super::{cluster, configs, fetch, groups, metadata, produce, topics, transactions, versions};
 use crate::policy::model::Operation::{
     Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write,
 };
@@ -32,8 +32,19 @@ const fn row(
     access: Access,
     refuse: Refuse,
 ) -> Api {
-    let versions = Versions { min: versions.0, max: versions.1 };
-    Api { key, name, versions, phase, access, refuse, filter: None }
+    let versions = Versions {
+        min: versions.0,
+        max: versions.1,
+    };
+    Api {
+        key,
+        name,
+        versions,
+        phase,
+        access,
+        refuse,
+        filter: None,
+    }
 }
 
 impl Api {
@@ -71,7 +82,8 @@ pub static TABLE: [Api; KEYS] = [
     row(16, "ListGroups", (0, 5), Client, Open("the answer is filtered group by group"), Unused)
         .filtered(groups::filter_list_groups),
     row(17, "SaslHandshake", (0, 1), Handshake, Open("authentication"), Top),
-    row(18, "ApiVersions", (0, 4), Handshake, Open("needed before authentication"), Top),
+    row(18, "ApiVersions", (0, 4), Handshake, Open("needed before authentication"), Top)
+        .filtered(versions::intersect),
     row(19, "CreateTopics", (2, 7), Client, Named(topics::create), Each("Topics", "Topics"))
         .filtered(topics::filter_create),
     row(20, "DeleteTopics", (1, 6), Client, Named(topics::delete), Unused),
@@ -232,7 +244,11 @@ mod tests {
             let known = layout.request.versions;
             match api.key {
                 24 => assert_eq!((api.versions.min, api.versions.max), (0, 3), "KIP-890"),
-                _ => assert_eq!(api.versions, known, "{}: a version nobody reviewed", api.name),
+                _ => assert_eq!(
+                    api.versions, known,
+                    "{}: a version nobody reviewed",
+                    api.name
+                ),
             }
         }
     }

@@ -29,10 +29,7 @@ pub(super) fn offset_for_leader_epoch(q: &mut Question) -> Result<(), Refusal> {
 }
 
 /// DeleteRecords: a refused partition answers with low watermark -1.
-pub(super) fn strip_with_watermark(
-    q: &mut Question,
-    operation: Operation,
-) -> Result<(), Refusal> {
+pub(super) fn strip_with_watermark(q: &mut Question, operation: Operation) -> Result<(), Refusal> {
     let outcome = q.strip_topics("Topics", operation, "Topics");
     let unknown = |topic: &mut StructNode| {
         for partition in topic.structs_mut("Partitions") {
@@ -52,7 +49,9 @@ pub(super) fn strip_with_watermark(
 /// CREATE on the cluster, else CREATE on each topic. A name given twice is left to the broker,
 /// which refuses both; so either all its elements go on or none.
 pub(super) fn create(q: &mut Question) -> Result<(), Refusal> {
-    if q.guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME) {
+    if q.guard
+        .sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME)
+    {
         return Ok(());
     }
     q.strip_topics("Topics", Operation::Create, "Topics")?;
@@ -69,10 +68,14 @@ pub(super) fn filter_create(a: &mut Answered) {
     }
     for topic in a.response.structs_mut("Topics") {
         let name = topic.text("Name").unwrap_or_default().to_owned();
-        let seen = a.guard.sees(Operation::DescribeConfigs, ResourceKind::Topic, &name);
+        let seen = a
+            .guard
+            .sees(Operation::DescribeConfigs, ResourceKind::Topic, &name);
         if topic.int("ErrorCode") == 0 && !seen {
             topic.set_int("TopicConfigErrorCode", TOPIC_AUTHORIZATION_FAILED.into());
-            topic.set_int("NumPartitions", -1).set_int("ReplicationFactor", -1);
+            topic
+                .set_int("NumPartitions", -1)
+                .set_int("ReplicationFactor", -1);
             topic.set("Configs", Node::Structs(None));
         }
     }
@@ -81,10 +84,14 @@ pub(super) fn filter_create(a: &mut Answered) {
 /// DELETE on the cluster, else DELETE and DESCRIBE on each topic. By name, a topic that may not
 /// be described is refused the same whether it exists or not; by id, an unknown one is unknown.
 pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
-    if q.guard.sees(Operation::Delete, ResourceKind::Cluster, CLUSTER_NAME) {
+    if q.guard
+        .sees(Operation::Delete, ResourceKind::Cluster, CLUSTER_NAME)
+    {
         return Ok(());
     }
-    let Some(model) = q.response_element("Responses") else { return Ok(()) };
+    let Some(model) = q.response_element("Responses") else {
+        return Ok(());
+    };
     let mut refused = Vec::new();
     if q.version <= 5 {
         let guard = &mut *q.guard;
@@ -112,7 +119,9 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
                 None => guard.topic_name(&id),
             };
             let mut answer = model.clone();
-            answer.set_text("Name", None).set("TopicId", Node::Uuid([0; 16]));
+            answer
+                .set_text("Name", None)
+                .set("TopicId", Node::Uuid([0; 16]));
             let code = match &name {
                 None if id == [0; 16] => INVALID_REQUEST,
                 None => UNKNOWN_TOPIC_ID,

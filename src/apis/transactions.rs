@@ -11,23 +11,31 @@ use crate::wire::tree::StructNode;
 /// some topic.
 pub(super) fn init_producer_id(q: &mut Question) -> Result<(), Refusal> {
     if !q.request.is_null("TransactionalId") {
-        return q.need(Operation::Write, ResourceKind::TransactionalId, "TransactionalId");
+        return q.need(
+            Operation::Write,
+            ResourceKind::TransactionalId,
+            "TransactionalId",
+        );
     }
     let cluster = ResourceKind::Cluster;
-    if q.guard.sees(Operation::IdempotentWrite, cluster, CLUSTER_NAME)
+    if q.guard
+        .sees(Operation::IdempotentWrite, cluster, CLUSTER_NAME)
         || q.guard.allows_any(Operation::Write, ResourceKind::Topic)
     {
         return Ok(());
     }
     // Asked again so that the refusal is recorded with the operation that would have helped.
-    q.guard.allows(Operation::IdempotentWrite, cluster, CLUSTER_NAME);
+    q.guard
+        .allows(Operation::IdempotentWrite, cluster, CLUSTER_NAME);
     Err(q.refuse(CLUSTER_AUTHORIZATION_FAILED))
 }
 
 pub(super) fn refuse_init_producer_id(q: &Question, code: i16) -> StructNode {
     let mut response = q.empty_response();
     response.set_int("ErrorCode", code.into());
-    response.set_int("ProducerId", -1).set_int("ProducerEpoch", -1);
+    response
+        .set_int("ProducerId", -1)
+        .set_int("ProducerEpoch", -1);
     response
 }
 
@@ -48,7 +56,11 @@ pub(super) fn add_partitions(q: &mut Question) -> Result<(), Refusal> {
     let model = response.element("ResultsByTopicV3AndBelow");
     let topics = q.request.structs("V3AndBelowTopics").iter().zip(&denied);
     let results = topics.map(|(topic, denied)| {
-        let code = if *denied { TOPIC_AUTHORIZATION_FAILED } else { OPERATION_NOT_ATTEMPTED };
+        let code = if *denied {
+            TOPIC_AUTHORIZATION_FAILED
+        } else {
+            OPERATION_NOT_ATTEMPTED
+        };
         mirror(topic, &model, q.version, code)
     });
     *response.structs_mut("ResultsByTopicV3AndBelow") = results.collect();

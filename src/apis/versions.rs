@@ -7,8 +7,13 @@ use super::{API_VERSIONS, Api, PRODUCE, lookup};
 use crate::wire::tree::StructNode;
 
 /// Leaves in the answer what the table has too, each in the versions that both have.
-pub fn intersect(a: &mut Answered) {
-    a.response.structs_mut("ApiKeys").retain_mut(|entry| {
+pub(super) fn intersect(a: &mut Answered) {
+    intersect_for(a.response, a.version);
+}
+
+/// As above, for an answer in `version` of ApiVersions.
+pub fn intersect_for(response: &mut StructNode, version: i16) {
+    response.structs_mut("ApiKeys").retain_mut(|entry| {
         let Some(api) = i16::try_from(entry.int("ApiKey")).ok().and_then(lookup) else {
             return false;
         };
@@ -18,8 +23,8 @@ pub fn intersect(a: &mut Answered) {
         api.is_for_clients() && min <= max
     });
     // Before version 4 a feature's range cannot start at 0 (KIP-1022).
-    if a.version < 4 {
-        let features = a.response.structs_mut("SupportedFeatures");
+    if version < 4 {
+        let features = response.structs_mut("SupportedFeatures");
         features.retain(|feature| feature.int("MinVersion") > 0);
     }
 }
@@ -27,7 +32,11 @@ pub fn intersect(a: &mut Answered) {
 /// Produce is advertised from 0, as brokers do, though 0 to 2 are refused: librdkafka takes a
 /// broker without version 0 for one that cannot compress.
 fn advertised_min(api: &Api) -> i16 {
-    if api.key == PRODUCE { 0 } else { api.versions.min }
+    if api.key == PRODUCE {
+        0
+    } else {
+        api.versions.min
+    }
 }
 
 /// The answer to a version that is not known here: version 0 of the body, and only the versions
@@ -36,7 +45,9 @@ pub fn unsupported(response: &mut StructNode, versions: (i16, i16)) {
     response.set_int("ErrorCode", UNSUPPORTED_VERSION.into());
     let mut entry = response.element("ApiKeys");
     entry.set_int("ApiKey", API_VERSIONS.into());
-    entry.set_int("MinVersion", versions.0.into()).set_int("MaxVersion", versions.1.into());
+    entry
+        .set_int("MinVersion", versions.0.into())
+        .set_int("MaxVersion", versions.1.into());
     response.structs_mut("ApiKeys").push(entry);
 }
 
@@ -53,7 +64,9 @@ fn is_software(text: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     ends(text.chars().next())
         && ends(text.chars().next_back())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
 }
 
 /// The error answer to malformed software names.

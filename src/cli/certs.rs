@@ -206,3 +206,151 @@ fn write_file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&beside, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::identity::certificate::principal_from_der;
+    use crate::identity::settings::{CertificateName, MtlsSettings};
+    use crate::net::settings::{ClientAuth, ClientTls, ServerTls};
+    use crate::net::stream::Stream;
+    use crate::net::testing::connected;
+    use crate::net::tls::{client_config, server_config};
+
+    fn options(out: &Path, clients: &[&str]) -> Options {
+        Options {
+            out: out.to_owned(),
+            clients: clients.iter().map(|&name| name.to_owned()).collect(),
+            days: 30,
+            force: false,
+        }
+    }
+
+    fn told(options: &Options) -> (u8, String) {
+        let mut out = Vec::new();
+        let code = run(options, &mut out);
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_files_make_a_handshake_that_names_the_client() {
+        // Given
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("new/certs");
+        let (code, printed) = told(&options(&out, &["orders-service", "audit"]));
+        assert_eq!(code, 0, "{printed}");
+        let file = |name: &str| out.join(name);
+        let server = ServerTls {
+            cert: file("server.pem"),
+            key: file("server.key"),
+            client_ca: Some(file("ca.pem")),
+            client_auth: ClientAuth::Required,
+        };
+        let client = ClientTls {
+            ca: Some(file("ca.pem")),
+            identity: Some((file("orders-service.pem"), file("orders-service.key"))),
+        };
+        let (server, client) = (
+            server_config(&server).unwrap(),
+            client_config(&client).unwrap(),
+        );
+        for name in ["localhost", "127.0.0.1", "broker-1.kordon.example"] {
+            // When
+            let (near, far) = connected().await;
+            let limit = std::time::Duration::from_secs(5);
+            let name = rustls_pki_types::ServerName::try_from(name).unwrap();
+            let near = Stream::connect(near, &client, name, limit);
+            let (near, far) = tokio::join!(near, Stream::accept(far, &server, limit));
+            // Then
+            assert!(near.is_ok());
+            let settings = MtlsSettings {
+                from: CertificateName::CommonName,
+                tenant: String::new(),
+            };
+            let far = far.unwrap();
+            let principal = principal_from_der(&far.peer_certificates()[0], &settings).unwrap();
+            assert_eq!(&*principal.name, "User:orders-service");
+        }
+        // And nobody but the owner reads a key, and nothing is left over.
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&out).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            let private = name.ends_with(".key");
+            assert_eq!(mode & 0o077 == 0, private, "{name} {mode:o}");
+            assert!(printed.contains(&name));
+            names.push(name);
+        }
+        assert_eq!(names.len(), 8, "{names:?}");
+    }
+
+    #[test]
+    fn existing_files_are_kept_unless_forced() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut again = options(directory.path(), &["a"]);
+        assert_eq!(told(&again).0, 0);
+        let ca = directory.path().join("ca.pem");
+        let before = fs::read(&ca).unwrap();
+        fs::remove_file(directory.path().join("ca.key")).unwrap();
+
+        let (code, printed) = told(&again);
+        assert_eq!(code, 1);
+        assert!(
+            printed.starts_with("error: `") && printed.contains("exists already"),
+            "{printed}"
+        );
+        assert_eq!(fs::read(&ca).unwrap(), before);
+        assert!(
+            !directory.path().join("ca.key").exists(),
+            "nothing may be written"
+        );
+
+        again.force = true;
+        assert_eq!(told(&again).0, 0);
+        assert_ne!(fs::read(&ca).unwrap(), before);
+    }
+
+    #[test]
+    fn names_that_are_no_file_names_or_taken_are_wrong_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = "x".repeat(65);
+        for names in [
+            &[""][..],
+            &["../a"],
+            &["a/b"],
+            &[".a"],
+            &["a b"],
+            &["*"],
+            &["a\n"],
+            &[&long],
+            &["ca"],
+            &["server"],
+            &["a", "a"],
+        ] {
+            let (code, printed) = told(&options(directory.path(), names));
+            assert_eq!(code, 2, "{names:?}: {printed}");
+            assert_eq!(printed.lines().count(), 1, "{printed}");
+        }
+        for days in [0, DAYS_MAX + 1] {
+            let options = Options {
+                days,
+                ..options(directory.path(), &["a"])
+            };
+            assert_eq!(told(&options).0, 2);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let (code, printed) = told(&options(&file.join("certs"), &["a"]));
+        assert_eq!(code, 1);
+        assert!(printed.contains("cannot be written"), "{printed}");
+    }
+}

@@ -22,7 +22,7 @@ pub enum Format {
 /// Everything found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// In the order found.
+    /// By file and place.
     pub problems: Problems,
     /// How many files were read.
     pub files: usize,
@@ -72,8 +72,8 @@ pub fn check(paths: &[PathBuf]) -> Report {
             let files = std::slice::from_ref(path);
             report.files += guards::load_files(base, files, &mut report.problems).files;
         } else {
-            let (loaded, mut problems) = Config::load_with_guards(path);
-            report.files += 1 + loaded.map_or(0, |(_, guards)| guards.files);
+            let (_, guards, mut problems) = Config::load_with_guards(path);
+            report.files += 1 + guards.files;
             report.problems.list.append(&mut problems.list);
         }
     }
@@ -88,7 +88,7 @@ fn check_not_empty(path: &Path, guards: &Guards, problems: &mut Problems) {
     }
 }
 
-/// Two paths given may lead to the same file.
+/// In the order of the files; two paths given may lead to the same one.
 fn unique(problems: &mut Problems) {
     let mut kept: Vec<Problem> = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -97,6 +97,7 @@ fn unique(problems: &mut Problems) {
             kept.push(problem);
         }
     }
+    kept.sort_by(|a, b| a.place.cmp(&b.place));
     problems.list = kept;
 }
 
@@ -246,3 +247,6 @@ fn json(problem: &Problem) -> serde_json::Value {
         "help": problem.help,
     })
 }
+
+#[cfg(test)]
+mod tests;

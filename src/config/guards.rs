@@ -36,6 +36,8 @@ pub struct Guards {
     pub digest: String,
     /// How many files were read.
     pub files: usize,
+    /// Their paths, in the order read.
+    pub paths: Vec<PathBuf>,
 }
 
 const API_VERSION: &str = "kordon/v1";
@@ -64,6 +66,7 @@ pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Gu
             }
         };
         guards.files += 1;
+        guards.paths.push(path.clone());
         let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
         for part in [relative.as_bytes(), text.as_bytes()] {
             digest.update(part.len().to_le_bytes());
@@ -299,6 +302,7 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
     let topics = fields.require("topics", problems);
     let value = fields.take("value");
     let key = fields.take("key");
+    let headers = fields.take("headers").is_some();
     fields.refuse("headers", problems);
     let violation = fields.take("onViolation");
     fields.refuse("onRegistryDown", problems);
@@ -308,7 +312,7 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
         .and_then(|n| n.list_not_empty(problems))
         .unwrap_or_default();
     let topics = topics.iter().filter_map(|n| topic(n, problems)).collect();
-    if value.is_none() && key.is_none() {
+    if value.is_none() && key.is_none() && !headers {
         problems.error(&spec.place, "a schema policy without `value` or `key`");
     }
     let reject = OnViolation::Reject;

@@ -65,7 +65,11 @@ pub(super) fn identity(
         mtls = fields.take("mtls");
         tenant = fields.take("tenant");
         fields.refuse("anonymous", problems);
+        let misspelt = fields.misspelt("static") || fields.misspelt("mtls");
         fields.finish(problems);
+        if fixed.is_none() && mtls.is_none() && misspelt {
+            return None;
+        }
     }
     let name = tenant.map_or(Some(""), |n| n.name(problems));
     match (fixed, mtls, sasl) {

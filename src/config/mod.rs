@@ -18,6 +18,8 @@ use crate::net::settings::{BrokerAddr, ClientTls, ListenerSettings};
 use crate::problem::Problems;
 
 pub use guards::Guards;
+
+pub use crate::telemetry::audit::AuditSink;
 pub use limits::Limits;
 
 /// Everything `kordon.yaml` says, checked.
@@ -71,27 +73,24 @@ pub enum Authorization {
     Off,
 }
 
-/// Where audit lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditSink {
-    /// Nowhere.
-    None,
-    /// Standard output, one JSON object a line.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
-}
-
 impl Config {
     /// Reads `kordon.yaml`; `${NAME}` comes from the environment. `None` if there is any error.
     pub fn load(path: &Path) -> (Option<Config>, Problems) {
-        let (config, _, problems) = read::load(path, &|name| std::env::var(name).ok(), false);
+        let (config, _, problems) = read::load(path, &variable, false);
         (config, problems)
     }
 
-    /// Reads `kordon.yaml` and the policies it names, and checks that they fit together.
-    pub fn load_with_guards(path: &Path) -> (Option<(Config, Guards)>, Problems) {
-        let (config, guards, problems) = read::load(path, &|name| std::env::var(name).ok(), true);
-        (config.map(|c| (c, guards)), problems)
+    /// Reads `kordon.yaml` and the policies it names, and checks that they fit together. Without a
+    /// configuration the policies are what could be read of them, for messages only.
+    pub fn load_with_guards(path: &Path) -> (Option<Config>, Guards, Problems) {
+        read::load(path, &variable, true)
     }
 }
+
+/// A variable of the process's environment; one that is not UTF-8 counts as missing.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests;

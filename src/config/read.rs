@@ -97,6 +97,7 @@ pub(super) fn load(
         guards = guards::load(dir, &mut problems);
         parts.fit(&guards, &mut problems);
     }
+    problems.list.sort_by(|a, b| a.place.cmp(&b.place));
     let sound = !problems.has_errors();
     (parts.config().filter(|_| sound), guards, problems)
 }
@@ -183,6 +184,7 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     let upstream = fields.require("upstream", problems);
     let listeners = fields.require("listeners", problems);
     let policies = fields.take("policies");
+    let has_policies = policies.is_some() || fields.misspelt("policies");
     let authorization = fields.take("authorization");
     let schemas = fields.take("schemas");
     fields.refuse("quotas", problems);
@@ -205,7 +207,7 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
         }),
     };
     let enforced = !matches!(parts.authorization, Some(Authorization::Off));
-    if policies.is_none() && enforced {
+    if !has_policies && enforced {
         let place = authorization.map_or(&document.place, |n| &n.place);
         problems
             .error(

@@ -72,9 +72,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether a required key seems to be there under a wrong spelling, which is one mistake, not
-    /// two.
-    fn misspelt(&self, key: &'static str) -> bool {
+    /// Whether a key seems to be there under a wrong spelling, which is one mistake, not two.
+    pub fn misspelt(&self, key: &'static str) -> bool {
         self.entries
             .iter()
             .any(|e| did_you_mean(&e.key, [key].into_iter()).is_some())

@@ -21,3 +21,6 @@ pub const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub fn unsupported(what: &str) -> String {
     format!("`{what}` is not supported by this version")
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,7 +242,3 @@ fn place(file: &Arc<str>, at: Marker) -> Place {
 fn syntax(info: &str) -> String {
     format!("not YAML: {}", info.replace(['\n', '\r'], " "))
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -167,12 +167,15 @@ fn read_key(jwk: &Map<String, Value>) -> Result<Option<Key>, &'static str> {
 fn rsa(jwk: &Map<String, Value>) -> Result<DecodingKey, &'static str> {
     let modulus = bytes_of(jwk, "n").ok_or("`n` is not base64url")?;
     let exponent = bytes_of(jwk, "e").ok_or("`e` is not base64url")?;
+    // Some issuers write the sign byte of an ASN.1 integer, which RFC 7518 §6.3.1.1 forbids.
+    let sign = modulus.iter().take_while(|byte| **byte == 0).count();
+    let modulus = &modulus[sign..];
     let zeros = modulus.first().map_or(0, |first| first.leading_zeros());
     let bits = (modulus.len() * 8).saturating_sub(zeros as usize);
     if !RSA_MODULUS_BITS.contains(&bits) {
         return Err("the rsa modulus does not have 2048 to 8192 bits");
     }
-    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+    Ok(DecodingKey::from_rsa_raw_components(modulus, &exponent))
 }
 
 fn elliptic(

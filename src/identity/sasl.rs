@@ -188,3 +188,213 @@ fn bearer(value: &str) -> Option<&str> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_~+/.".contains(&b);
     (!body.is_empty() && body.bytes().all(allowed)).then_some(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::principal::Proof;
+
+    const MAX: usize = 4096;
+
+    fn parse(text: &str) -> Result<ClientFirst<'_>, Malformed> {
+        parse_client_first(text.as_bytes(), MAX)
+    }
+
+    fn principal(expires_at: Option<SystemTime>) -> Principal {
+        Principal {
+            name: "User:a=b".into(),
+            tenant: "".into(),
+            groups: [].into(),
+            proof: Proof::Token,
+            expires_at,
+        }
+    }
+
+    #[test]
+    fn what_a_client_writes_is_read() {
+        let bytes = client_first("abc.def-_~+/.123==");
+        let first = parse_client_first(&bytes, MAX).unwrap();
+        assert_eq!(first.token, "abc.def-_~+/.123==");
+        assert_eq!(first.authzid, None);
+        assert!(first.extensions.is_empty());
+    }
+
+    #[test]
+    fn pairs_stand_in_any_order_and_the_scheme_in_any_case() {
+        let text = "n,a=me,\x01host=k=1 \t\r\n\x01auth=bEARER   t.o.k\x01Port=9\x01\x01";
+        let first = parse(text).unwrap();
+        assert_eq!(first.token, "t.o.k");
+        assert_eq!(first.authzid, Some("me"));
+        assert_eq!(first.extensions, [("host", "k=1 \t\r\n"), ("Port", "9")]);
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for text in [
+            "",
+            "n",
+            "n,",
+            "n,,",
+            "n,,\x01",
+            "y,,\x01auth=Bearer t\x01\x01",
+            "p=tls-unique,,\x01auth=Bearer t\x01\x01",
+            "N,,\x01auth=Bearer t\x01\x01",
+            ",,\x01auth=Bearer t\x01\x01",
+            "n,a=,\x01auth=Bearer t\x01\x01",
+            "n,b=x,\x01auth=Bearer t\x01\x01",
+            "n,a=x=,\x01auth=Bearer t\x01\x01",
+            "n,a=x=2c,\x01auth=Bearer t\x01\x01",
+            "n,a=\u{e9},\x01auth=Bearer t\x01\x01",
+            "n,a=\0,\x01auth=Bearer t\x01\x01",
+            "n,,auth=Bearer t\x01\x01",
+            "n,,\x01auth=Bearer t\x01",
+            "n,,\x01auth=Bearer t",
+            "n,,\x01auth=Bearer t\x01\x01\x01",
+            "n,,\x01auth=Bearer t\x01\x01x",
+            "n,,\x01\x01auth=Bearer t\x01\x01",
+            "n,,\x01auth=Bearer t\x01k2=v\x01\x01",
+            "n,,\x01auth=Bearer t\x01k_k=v\x01\x01",
+            "n,,\x01auth=Bearer t\x01=v\x01\x01",
+            "n,,\x01auth=Bearer t\x01k=\x01\x01",
+            "n,,\x01auth=Bearer t\x01k=\x7f\x01\x01",
+            "n,,\x01auth=Bearer t\x01kv\x01\x01",
+        ] {
+            assert_eq!(parse(text), Err(Malformed::Form), "{text:?}");
+        }
+        assert_eq!(
+            parse_client_first(b"n,,\x01auth=\xff\x01\x01", MAX),
+            Err(Malformed::Form)
+        );
+    }
+
+    #[test]
+    fn a_message_without_a_bearer_token_is_refused() {
+        for text in [
+            "n,,\x01\x01",
+            "n,,\x01host=a\x01\x01",
+            "n,,\x01AUTH=Bearer t\x01\x01",
+            "n,,\x01auth=Basic t\x01\x01",
+            "n,,\x01auth=Bearer\x01\x01",
+            "n,,\x01auth=Bearer \x01\x01",
+            "n,,\x01auth=Bearer ==\x01\x01",
+            "n,,\x01auth=Bearer a=b\x01\x01",
+            "n,,\x01auth=Bearer a b\x01\x01",
+            "n,,\x01auth=Bearer\tt\x01\x01",
+            "n,,\x01auth=Bearer t\n\x01\x01",
+            "n,,\x01auth= Bearer t\x01\x01",
+        ] {
+            assert_eq!(parse(text), Err(Malformed::Token), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn repetition_and_length_are_bounded() {
+        let twice = "n,,\x01auth=Bearer a\x01auth=Bearer b\x01\x01";
+        assert_eq!(parse(twice), Err(Malformed::Repeated));
+        let twice = "n,,\x01auth=Bearer a\x01k=1\x01k=2\x01\x01";
+        assert_eq!(parse(twice), Err(Malformed::Repeated));
+        let pairs = |count: u8| {
+            let key = |i: u8| {
+                format!(
+                    "k{}{}=v\x01",
+                    (b'a' + i / 26) as char,
+                    (b'a' + i % 26) as char
+                )
+            };
+            let pairs: String = (0..count).map(key).collect();
+            format!("n,,\x01auth=Bearer a\x01{pairs}\x01")
+        };
+        assert_eq!(parse(&pairs(64)).unwrap().extensions.len(), PAIRS_MAX);
+        assert_eq!(parse(&pairs(65)), Err(Malformed::Repeated));
+        let bytes = client_first("t");
+        assert!(parse_client_first(&bytes, bytes.len()).is_ok());
+        assert_eq!(
+            parse_client_first(&bytes, bytes.len() - 1),
+            Err(Malformed::Long)
+        );
+    }
+
+    #[test]
+    fn no_cut_of_a_good_message_is_good_and_none_panics() {
+        let text = "n,a=x=2Cy,\x01host=a\x01auth=Bearer t.t.t\x01\x01";
+        assert!(parse(text).is_ok());
+        for end in 0..text.len() {
+            assert!(parse(&text[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn debug_output_does_not_show_the_token() {
+        let bytes = client_first("very-secret");
+        let first = parse_client_first(&bytes, MAX).unwrap();
+        assert!(!format!("{first:?}").contains("secret"));
+    }
+
+    #[test]
+    fn the_authorization_id_is_compared_as_it_stands() {
+        let wants = |name| ClientFirst {
+            authzid: name,
+            token: "t",
+            extensions: Vec::new(),
+        };
+        let me = principal(None);
+        assert_eq!(authzid_error(&wants(None), &me), None);
+        assert_eq!(authzid_error(&wants(Some("a=b")), &me), None);
+        assert_eq!(
+            authzid_error(&wants(Some("a=3Db")), &me).unwrap(),
+            "Authentication failed: Client requested an authorization id (a=3Db) that is \
+             different from the token's principal name (a=b)"
+        );
+    }
+
+    #[test]
+    fn the_session_ends_with_the_sooner_of_token_and_limit() {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        let expiring = principal(Some(now + Duration::from_millis(90_500)));
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(lifetime_ms(&expiring, None, now), 90_500);
+        assert_eq!(lifetime_ms(&expiring, minute, now), 60_000);
+        assert_eq!(
+            lifetime_ms(&expiring, Some(Duration::from_secs(600)), now),
+            90_500
+        );
+        assert_eq!(lifetime_ms(&principal(None), minute, now), 60_000);
+        assert_eq!(lifetime_ms(&principal(None), None, now), 0);
+        assert_eq!(session_end(&principal(None), None, now), None);
+        assert_eq!(
+            session_end(&principal(None), Some(Duration::MAX), now),
+            None
+        );
+        // Within the clock skew a token may have ended already: the session has, too.
+        let late = now + Duration::from_secs(100);
+        assert_eq!(lifetime_ms(&expiring, minute, late), 0);
+        assert!(session_end(&expiring, minute, late).unwrap() < late);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_is_wholly_in_the_parts(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "n,", ",", "a=", "x", "=", "=2C", "\x01", "auth", "auth=Bearer t", "k=v",
+                    " ", "Bearer ", "t.t", "y", "\x01\x01", "\0", "é",
+                ]),
+                0..12,
+            ),
+        ) {
+            let half = parts.len() / 3;
+            let (name, pairs) = (parts[..half].concat(), parts[half..].concat());
+            let text = format!("n,{name},\x01auth=Bearer t{pairs}\x01\x01");
+            if let Ok(first) = parse(&text) {
+                let name = first.authzid.map(|name| format!("a={name}")).unwrap_or_default();
+                let pairs = first.extensions.iter();
+                let pairs: String = pairs.map(|(k, v)| format!("{k}={v}\x01")).collect();
+                let again = format!("n,{name},\x01auth=Bearer {}\x01{pairs}\x01", first.token);
+                proptest::prop_assert_eq!(parse(&again), Ok(first));
+                proptest::prop_assert!(again.len() <= text.len());
+            }
+        }
+    }
+}

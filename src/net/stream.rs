@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
@@ -189,6 +190,26 @@ impl ReadHalf<'_> {
     }
 }
 
+impl ReadHalf<'_> {
+    /// As [`try_read`](Self::try_read), into the room that the buffer has.
+    pub fn try_read_buf(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match &self.0 {
+            Read::Plain(tcp) => tcp.try_read_buf(buffer),
+            Read::Tls(_) => {
+                let old = buffer.len();
+                let room = (buffer.capacity() - old).min(TLS_READ_BYTES_MAX);
+                buffer.resize(old + room, 0);
+                let read = self.try_read(&mut buffer[old..]);
+                buffer.truncate(old + read.as_ref().map_or(0, |n| *n));
+                read
+            }
+        }
+    }
+}
+
+/// Most plaintext taken from a TLS session in one go: the room must be zeroed before.
+const TLS_READ_BYTES_MAX: usize = 64 * 1024;
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -338,3 +359,6 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
         .with_retries(KEEPALIVE_PROBES);
     socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,3 +187,6 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         false => Ok(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,10 @@
 //!    allows DescribeConfigs. A deny implies nothing.
 //! 6. Any matching deny refuses; else any matching allow allows; else the answer is no.
 //!
+//! One deliberate difference: in Kafka 4.3 a rule on the wildcard `*` does not reach names that
+//! themselves begin with a star and are longer, such as a group `*a`; a deny is blind to them as
+//! well. Here `*` is every name.
+//!
 //! Beyond Kafka: `Group:` and `Tenant:` principals, CIDR hosts, and the variables `${tenant}` and
 //! `${principal}` in names, inserted as literal text. Where a variable has no value, an allow
 //! matches nothing and a deny matches every name of its kind.
@@ -24,3 +28,6 @@ pub mod rule;
 
 pub use compile::PolicySet;
 pub use decide::{Considered, View};
+
+#[cfg(test)]
+mod tests;

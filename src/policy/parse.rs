@@ -98,7 +98,9 @@ fn rule(node: &Node, problems: &mut Problems) -> Option<Rule> {
             names: NamePattern::Literal(Template::text(CLUSTER_NAME)),
         });
     }
-    let named = !resources.is_empty() || NAME_KEYS.iter().any(|(k, _)| fields.take(k).is_some());
+    // A misspelt key is one mistake, not two.
+    let named = fields.misspelt("cluster") || NAME_KEYS.iter().any(|(k, _)| fields.misspelt(k));
+    let judged = fields.misspelt("allow") || fields.misspelt("deny");
     fields.finish(problems);
     if !named {
         problems
@@ -109,7 +111,9 @@ fn rule(node: &Node, problems: &mut Problems) -> Option<Rule> {
         (Some(list), None) => (Effect::Allow, list),
         (None, Some(list)) => (Effect::Deny, list),
         (None, None) => {
-            problems.error(&node.place, "a rule without `allow` or `deny`");
+            if !judged {
+                problems.error(&node.place, "a rule without `allow` or `deny`");
+            }
             return None;
         }
         (Some(_), Some(list)) => {
@@ -282,15 +286,17 @@ pub fn names_at(node: &Node, problems: &mut Problems) -> Option<NamePattern> {
         return explicit_names(node, problems);
     }
     let text = node.name(problems)?;
-    names(text)
-        .map_err(|message| {
+    match names(text) {
+        Ok(pattern) => Some(pattern),
+        Err(message) => {
+            let about_star = message.starts_with("a star");
             let problem = problems.error(&node.place, message);
-            if text.contains('*') {
-                problem
-                    .help("a name that holds a star is `{literal: \"a*\"}` or `{prefix: \"a*\"}`");
+            if about_star {
+                problem.help("such a name is `{literal: \"a*\"}` or `{prefix: \"a*\"}`");
             }
-        })
-        .ok()
+            None
+        }
+    }
 }
 
 /// A name pattern written as plain text: `orders`, `orders.*`, `*`.

@@ -95,6 +95,15 @@ impl Payload {
             Self::Value => "value",
         }
     }
+
+    /// Where Confluent's header framing has the schema's GUID. Its deserializers believe the
+    /// header before the prefix, so with both a consumer would read by a schema not checked here.
+    fn schema_header(self) -> &'static str {
+        match self {
+            Self::Key => "__key_schema_id",
+            Self::Value => "__value_schema_id",
+        }
+    }
 }
 
 /// One policy, resolved for a topic.
@@ -119,8 +128,18 @@ pub(super) struct PayloadCheck {
 }
 
 impl PayloadCheck {
-    fn check(&self, payload: Option<&[u8]>) -> Result<(), String> {
+    fn check(&self, record: &Record<'_>) -> Result<(), String> {
         let which = self.which.name();
+        let header = self.which.schema_header();
+        if record.headers().any(|h| h.name == header.as_bytes()) {
+            return Err(format!(
+                "{which} has its schema in the header `{header}`, expected in front of the {which}"
+            ));
+        }
+        let payload = match self.which {
+            Payload::Key => record.key,
+            Payload::Value => record.value,
+        };
         let Some(payload) = payload else {
             return match self.empty_allowed {
                 true => Ok(()),
@@ -148,12 +167,11 @@ impl PayloadCheck {
 
 impl PolicyCheck {
     fn check(&self, record: &Record<'_>) -> Result<(), String> {
-        if let Some(key) = &self.key {
-            key.check(record.key)?;
-        }
-        self.value
-            .as_ref()
-            .map_or(Ok(()), |value| value.check(record.value))
+        let sides = [&self.key, &self.value];
+        sides
+            .into_iter()
+            .flatten()
+            .try_for_each(|side| side.check(record))
     }
 }
 
@@ -263,7 +281,7 @@ impl TopicCheck {
 
 fn fault_of(error: RecordsError) -> BatchFault {
     match error {
-        RecordsError::Bomb(_) => BatchFault::Bomb,
+        RecordsError::Bomb(_) | RecordsError::RequestBomb(_) => BatchFault::Bomb,
         error if error.is_corrupt() => BatchFault::Corrupt,
         _ => BatchFault::Undecodable,
     }

@@ -89,6 +89,12 @@ impl SchemaSet {
         &self.directory
     }
 
+    /// Topics whose checks are kept ready now.
+    pub fn cached_topics(&self) -> usize {
+        let ready = self.ready.read();
+        ready.unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The check for what is produced to this topic; `None` if no policy concerns it. Every
     /// policy that matches applies.
     pub fn topic(&self, name: &str) -> Option<Arc<TopicCheck>> {

@@ -318,4 +318,15 @@ mod tests {
         let series = r#"kordon_bytes_total{tenant="shop",direction="in"}"#;
         assert_eq!(value(&recorder, series).as_deref(), Some("40000"));
     }
+
+    #[test]
+    fn what_is_held_for_each_tenant_and_connection_is_small() {
+        // 64 KiB for each idle connection is the budget of everything together.
+        assert!(
+            size_of::<ConnectionMetrics>() <= 96,
+            "{}",
+            size_of::<ConnectionMetrics>()
+        );
+        assert!(size_of::<Tenant>() <= 2 * 1024, "{}", size_of::<Tenant>());
+    }
 }

@@ -210,8 +210,10 @@ impl Backoff {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let bound = self.base.saturating_mul(factor).min(self.max);
         self.failures = self.failures.saturating_add(1);
-        let part = (bound.as_nanos() * u128::from(random)) >> 64;
-        Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        // The upper half of the product is below `nanos`.
+        let part = (u128::from(nanos) * u128::from(random)) >> 64;
+        Duration::from_nanos(u64::try_from(part).unwrap_or(nanos))
     }
 
     /// Begins anew after a success.
@@ -322,3 +324,6 @@ fn random() -> u64 {
         Err(_) => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ mod varint;
 #[cfg(test)]
 mod tests;
 
-pub use codec::Scratch;
+pub use codec::{REQUEST_PLAIN_BYTES_MAX, SCRATCH_KEPT_BYTES, Scratch};
 use varint::{take_i32, take_i64};
 
 /// Bytes of a batch header, from the base offset to the record count.
@@ -56,6 +56,8 @@ pub enum RecordsError {
     Compressed(&'static str),
     #[error("records decompress to more than {0} bytes")]
     Bomb(usize),
+    #[error("the records of one request decompress to more than {0} bytes")]
+    RequestBomb(usize),
 }
 
 impl RecordsError {

@@ -479,6 +479,13 @@ pub fn encode(node: &StructNode, message: &Message, version: i16, out: &mut Segm
     encoder.fields(node, out);
 }
 
+/// Writes one element of an array of structs.
+pub fn encode_element(node: &StructNode, message: &Message, version: i16) -> Bytes {
+    let mut out = Segments::default();
+    encode(node, message, version, &mut out);
+    out.finish().concat().into()
+}
+
 /// Writes a body into one piece.
 pub fn encode_to_bytes(node: &StructNode, message: &Message, version: i16) -> Bytes {
     let mut out = Segments::default();

@@ -162,7 +162,7 @@ impl Cursor<'_> {
                 self.empty_items(count)?;
                 at += count;
             } else {
-                if count > self.rest.len() as u64 / least {
+                if count.saturating_mul(least) > self.rest.len() as u64 {
                     return fault("a block no longer than the payload");
                 }
                 for _ in 0..count {

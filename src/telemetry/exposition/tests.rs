@@ -1,4 +1,4 @@
-//! Both formats against a strict reader of their grammar, and against `promtool` where there is one.
+//! Both formats against a strict reader of their grammar, and against `promtool` if installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;

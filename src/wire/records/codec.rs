@@ -12,6 +12,10 @@ use super::{Codec, RecordsError};
 /// Bytes of buffer that stay allocated between batches; more is given back by
 /// [`Scratch::trim`].
 pub const SCRATCH_KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that the batches of one request may decompress to together; see
+/// [`Scratch::begin_request`]. A frame of 100 MiB can otherwise hold enough small bombs, each below
+/// the caps of a batch, to keep a worker busy for minutes.
+pub const REQUEST_PLAIN_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// First guess of a decompressed size, as a multiple of the compressed one.
 const GROWTH: usize = 8;
 /// Least room offered to a decompressor, bytes.
@@ -33,6 +37,8 @@ const ZSTD_ROOM_TOO_SMALL: usize = 70usize.wrapping_neg();
 pub struct Scratch {
     plain: Vec<u8>,
     zstd: Option<DCtx<'static>>,
+    // `None` before the first request: then only the caps of a batch hold
+    request_bytes_left: Option<usize>,
 }
 
 impl std::fmt::Debug for Scratch {
@@ -48,6 +54,12 @@ impl Scratch {
     /// An empty scratch; allocates on first use.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Grants the next request [`REQUEST_PLAIN_BYTES_MAX`] over all of its batches. Whoever serves
+    /// requests calls it at the start of each; a batch beyond the grant is a bomb.
+    pub fn begin_request(&mut self) {
+        self.request_bytes_left = Some(REQUEST_PLAIN_BYTES_MAX);
     }
 
     /// Gives back what goes beyond [`SCRATCH_KEPT_BYTES`] and forgets the content.
@@ -69,14 +81,29 @@ impl Scratch {
         plain_bytes_max: usize,
     ) -> Result<&[u8], RecordsError> {
         self.plain.clear();
-        match codec {
-            Codec::None => self.copy(section, plain_bytes_max),
-            Codec::Gzip => self.stream(MultiGzDecoder::new(section), codec, plain_bytes_max),
-            Codec::Lz4 => self.lz4(section, plain_bytes_max),
-            Codec::Snappy => self.snappy(section, plain_bytes_max),
-            Codec::Zstd => self.zstd(section, plain_bytes_max),
-        }?;
-        Ok(&self.plain)
+        let max = plain_bytes_max.min(self.request_bytes_left.unwrap_or(usize::MAX));
+        let done = match codec {
+            Codec::None => self.copy(section, max),
+            Codec::Gzip => self.stream(MultiGzDecoder::new(section), codec, max),
+            Codec::Lz4 => self.lz4(section, max),
+            Codec::Snappy => self.snappy(section, max),
+            Codec::Zstd => self.zstd(section, max),
+        };
+        if let Some(left) = &mut self.request_bytes_left {
+            // work was done whether or not it led to anything
+            *left -= match done {
+                Ok(()) => self.plain.len(),
+                Err(RecordsError::Bomb(_)) => max,
+                Err(_) => self.plain.capacity().min(max),
+            };
+        }
+        match done {
+            Ok(()) => Ok(&self.plain),
+            Err(RecordsError::Bomb(_)) if max < plain_bytes_max => {
+                Err(RecordsError::RequestBomb(REQUEST_PLAIN_BYTES_MAX))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn copy(&mut self, section: &[u8], max: usize) -> Result<(), RecordsError> {
