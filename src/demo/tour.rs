@@ -337,7 +337,7 @@ impl<'a> Tour<'a> {
             .await?;
         let answer = client.authenticate(&token?).await?;
         let refused = answer.error_code == SASL_AUTHENTICATION_FAILED;
-        let closed = matches!(client.frame().await, Err(ClientError::Closed));
+        let closed = client.is_closed().await;
         let denial = self.reasons.denied(None, "SaslAuthenticate").await;
         let error = error_name(answer.error_code);
         Ok(Outcome {

@@ -192,7 +192,7 @@ async fn metadata_at_every_version() {
     let id = answer.topics[0].topic_id;
     let by_id = MetadataRequestTopic::default()
         .with_topic_id(id)
-        .with_name(None);
+        .with_name(Some(topic_name(""))); // as Java's admin client sends it
     let unknown = MetadataRequestTopic::default()
         .with_topic_id(uuid(9))
         .with_name(None);
