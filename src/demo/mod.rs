@@ -84,7 +84,7 @@ fn show(start: Start, once: bool, colour: bool, out: &mut dyn Write) -> Result<u
             Ended::Interrupted => return Ok(0),
             Ended::Over(faults) => faults,
         };
-        let took = began.elapsed().as_secs_f64();
+        let took = crate::clock::now().duration_since(began).as_secs_f64();
         let behaved = STEPS - faults.len();
         writeln!(out, "\n{behaved} of {STEPS} steps behaved, in {took:.1} s.")?;
         for fault in &faults {
