@@ -123,14 +123,7 @@ fn without_offsets(topic: &mut StructNode) {
     for partition in topic.structs_mut("Partitions") {
         partition.set_int("HighWatermark", -1);
         // Kafka answers an error with empty records and no list of aborted transactions.
-<<<<<<< HEAD
         partition.set("AbortedTransactions", Node::Structs(None));
-=======
-        partition.set(
-            "AbortedTransactions",
-            crate::wire::tree::Node::Structs(None),
-        );
->>>>>>> layouts
     }
 }
 
@@ -148,14 +141,20 @@ pub fn forget(refused: &mut Vec<StructNode>, forgotten: &[StructNode]) {
 
 /// Adds refused partitions of a topic to what was refused in a session.
 pub fn remember(refused: &mut Vec<StructNode>, element: StructNode) {
-    let Some(known) = refused.iter_mut().find(|known| is_same_topic(known, &element)) else {
+    let Some(known) = refused
+        .iter_mut()
+        .find(|known| is_same_topic(known, &element))
+    else {
         refused.push(element);
         return;
     };
     let partitions = known.structs_mut("Partitions");
     for new in element.structs("Partitions") {
         let index = new.int("PartitionIndex");
-        if !partitions.iter().any(|old| old.int("PartitionIndex") == index) {
+        if !partitions
+            .iter()
+            .any(|old| old.int("PartitionIndex") == index)
+        {
             partitions.push(new.clone());
         }
     }

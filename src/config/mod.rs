@@ -18,6 +18,8 @@ use crate::net::settings::{BrokerAddr, ClientTls, ListenerSettings};
 use crate::problem::Problems;
 
 pub use guards::Guards;
+
+pub use crate::telemetry::audit::AuditSink;
 pub use limits::Limits;
 
 /// Everything `kordon.yaml` says, checked.
@@ -69,17 +71,6 @@ pub enum Authorization {
     },
     /// The broker decides alone (`authorization: off`).
     Off,
-}
-
-/// Where audit lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditSink {
-    /// Nowhere.
-    None,
-    /// Standard output, one JSON object a line.
-    Stdout,
-    /// Appended to a file.
-    File(PathBuf),
 }
 
 impl Config {

@@ -19,7 +19,8 @@ thread_local! {
 
 /// An empty buffer with room.
 pub fn take() -> BytesMut {
-    POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+    POOL.with_borrow_mut(Vec::pop)
+        .unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
 }
 
 /// Gives a buffer back; its contents are gone.
@@ -52,7 +53,11 @@ mod tests {
     fn room_follows_what_arrived_not_what_is_claimed() {
         let mut buffer = BytesMut::new();
         grow(&mut buffer, 100 << 20);
-        assert!(buffer.capacity() <= 2 * BUFFER_BYTES, "{}", buffer.capacity());
+        assert!(
+            buffer.capacity() <= 2 * BUFFER_BYTES,
+            "{}",
+            buffer.capacity()
+        );
         buffer.extend_from_slice(&vec![0; 1 << 20]);
         grow(&mut buffer, 100 << 20);
         assert!(buffer.capacity() <= 4 << 20, "{}", buffer.capacity());

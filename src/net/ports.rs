@@ -26,7 +26,10 @@ pub struct RangeTooSmall {
 impl Ports {
     /// No broker has a port yet.
     pub fn new(range: RangeInclusive<u16>) -> Self {
-        Ports { range, assigned: BTreeMap::new() }
+        Ports {
+            range,
+            assigned: BTreeMap::new(),
+        }
     }
 
     /// The port of a broker, a new one if it has none. Brokers seen together must be assigned
@@ -36,13 +39,19 @@ impl Ports {
             return Ok(*port);
         }
         let (first, last) = (*self.range.start(), *self.range.end());
-        let port = u16::try_from(self.assigned.len()).ok().and_then(|n| first.checked_add(n));
+        let port = u16::try_from(self.assigned.len())
+            .ok()
+            .and_then(|n| first.checked_add(n));
         match port.filter(|port| *port <= last) {
             Some(port) => {
                 self.assigned.insert(broker, port);
                 Ok(port)
             }
-            None => Err(RangeTooSmall { broker, first, last }),
+            None => Err(RangeTooSmall {
+                broker,
+                first,
+                last,
+            }),
         }
     }
 
@@ -67,7 +76,14 @@ mod tests {
         assert_eq!(ports.assign(7), Ok(100));
         assert_eq!(ports.assign(2), Ok(101));
         assert_eq!(ports.assign(7), Ok(100));
-        assert_eq!(ports.assign(3), Err(RangeTooSmall { broker: 3, first: 100, last: 101 }));
+        assert_eq!(
+            ports.assign(3),
+            Err(RangeTooSmall {
+                broker: 3,
+                first: 100,
+                last: 101
+            })
+        );
         assert_eq!(ports.port(3), None);
     }
 }

@@ -127,7 +127,9 @@ impl<'p> Client<'p> {
             };
             self.buckets = Some((id.to_owned(), self.snapshot.quotas.bucket_for(&who)));
         }
-        let Some((_, Some(buckets))) = &self.buckets else { return 0 };
+        let Some((_, Some(buckets))) = &self.buckets else {
+            return 0;
+        };
         let delay = buckets.charge(bytes as u64, now);
         if delay.ms > 0 {
             let wait = std::time::Duration::from_millis(delay.ms.into());
@@ -152,9 +154,18 @@ impl<'p> Client<'p> {
     pub fn refused(&self, api: &'static crate::apis::Api, denials: Vec<Denial>) {
         for denial in denials {
             self.metrics.refusal(api.key, Reason::Authorization);
-            let resource = Resource { kind: denial.kind, name: denial.name };
+            let resource = Resource {
+                kind: denial.kind,
+                name: denial.name,
+            };
             let about = Some((denial.operation, resource));
-            self.audit(Some(api.name), about, Reason::Authorization, None, denial.rule);
+            self.audit(
+                Some(api.name),
+                about,
+                Reason::Authorization,
+                None,
+                denial.rule,
+            );
         }
     }
 
@@ -171,15 +182,31 @@ impl<'p> Client<'p> {
             self.metrics.refusal(api.key, reason);
         }
         let about = topic.map(|topic| {
-            let resource = Resource { kind: ResourceKind::Topic, name: topic.to_owned() };
+            let resource = Resource {
+                kind: ResourceKind::Topic,
+                name: topic.to_owned(),
+            };
             (Operation::Write, resource)
         });
-        self.audit(api.map(|api| api.name), about, reason, Some(detail.into()), rule);
+        self.audit(
+            api.map(|api| api.name),
+            about,
+            reason,
+            Some(detail.into()),
+            rule,
+        );
     }
 
     fn audit_throttle(&self, ms: u32, rule: Option<RuleRef>) {
         let detail = Some(format!("throttled for {ms} ms"));
-        self.write(Some("Produce"), None, Verdict::Allow, Reason::Quota, detail, rule);
+        self.write(
+            Some("Produce"),
+            None,
+            Verdict::Allow,
+            Reason::Quota,
+            detail,
+            rule,
+        );
     }
 
     fn audit(
@@ -225,5 +252,8 @@ impl<'p> Client<'p> {
 
 fn view_of(snapshot: &Snapshot, principal: &Principal, peer: SocketAddr) -> Option<View> {
     let access = snapshot.access.as_ref()?;
-    Some(access.view(&Subject { principal, host: peer.ip() }))
+    Some(access.view(&Subject {
+        principal,
+        host: peer.ip(),
+    }))
 }

@@ -74,7 +74,9 @@ pub async fn serve(
     peer: SocketAddr,
     _permit: Permit,
 ) {
-    let Some(listener) = proxy.listeners.get(listener_index) else { return };
+    let Some(listener) = proxy.listeners.get(listener_index) else {
+        return;
+    };
     let number = proxy.next_number();
     let mut draining = proxy.draining.subscribe();
     if *draining.borrow() {
@@ -98,12 +100,20 @@ pub async fn serve(
         Target::Bootstrap => listener.target_of(stream.server_name()),
         broker => broker,
     };
-    let place = Place { proxy: &proxy, listener, number, peer, target };
+    let place = Place {
+        proxy: &proxy,
+        listener,
+        number,
+        peer,
+        target,
+    };
     let identified = tokio::select! {
         identified = timeout(AUTHENTICATION_TIMEOUT, place.identify(&mut stream)) => identified,
         _ = draining.wait_for(|draining| *draining) => return,
     };
-    let Ok(Some((principal, session_end))) = identified else { return };
+    let Ok(Some((principal, session_end))) = identified else {
+        return;
+    };
     let metrics = proxy.recorder.connection(&principal.tenant, &listener.name);
     // The broker connection is opened when the first request needs it.
     tokio::select! {
@@ -119,10 +129,25 @@ pub async fn serve(
             return;
         }
     };
-    let client =
-        Client::new(&proxy, listener, number, peer, principal, session_end, metrics, addr);
+    let client = Client::new(
+        &proxy,
+        listener,
+        number,
+        peer,
+        principal,
+        session_end,
+        metrics,
+        addr,
+    );
     proxy.recorder.upstream_opened();
-    run(client, stream, upstream, draining, proxy.bounds.in_flight_max).await;
+    run(
+        client,
+        stream,
+        upstream,
+        draining,
+        proxy.bounds.in_flight_max,
+    )
+    .await;
     proxy.recorder.upstream_closed();
 }
 

@@ -64,21 +64,29 @@ impl Guard for Judge<'_> {
         let decision = view.decide(operation, kind, name);
         if !decision.allowed && self.denials.len() < DENIALS_MAX {
             let (name, rule) = (name.to_owned(), decision.rule);
-            self.denials.push(Denial { operation, kind, name, rule });
+            self.denials.push(Denial {
+                operation,
+                kind,
+                name,
+                rule,
+            });
         }
         decision.allowed
     }
 
     fn sees(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
-        self.view.is_none_or(|view| view.decide(operation, kind, name).allowed)
+        self.view
+            .is_none_or(|view| view.decide(operation, kind, name).allowed)
     }
 
     fn allows_any(&mut self, operation: Operation, kind: ResourceKind) -> bool {
-        self.view.is_none_or(|view| view.decide_any(operation, kind).allowed)
+        self.view
+            .is_none_or(|view| view.decide_any(operation, kind).allowed)
     }
 
     fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool {
-        self.view.is_none_or(|view| view.allows_all(operation, kind))
+        self.view
+            .is_none_or(|view| view.allows_all(operation, kind))
     }
 
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {

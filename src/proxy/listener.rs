@@ -77,15 +77,27 @@ impl Listener {
             Advertise::Ports { ports, .. } => Some(Ports::new(ports.clone())),
             Advertise::Sni { .. } => None,
         };
-        let brokers =
-            Brokers { ports, present: BTreeSet::new(), without_port: BTreeSet::new() };
+        let brokers = Brokers {
+            ports,
+            present: BTreeSet::new(),
+            without_port: BTreeSet::new(),
+        };
         let name = settings.name.as_str().into();
-        Listener { name, index, settings, tls, identity, doors, brokers: Mutex::new(brokers) }
+        Listener {
+            name,
+            index,
+            settings,
+            tls,
+            identity,
+            doors,
+            brokers: Mutex::new(brokers),
+        }
     }
 
     /// Opens the bootstrap address.
     pub fn open(&self) -> std::io::Result<()> {
-        self.doors.open((self.index, Target::Bootstrap), self.settings.bind)
+        self.doors
+            .open((self.index, Target::Bootstrap), self.settings.bind)
     }
 
     /// Makes a broker reachable. A client may be told of it as soon as this returns.
@@ -134,9 +146,7 @@ impl Listener {
                 let port = self.lock().ports.as_ref()?.port(id)?;
                 Some((host.clone(), port))
             }
-            Advertise::Sni { host, port } => {
-                Some((host.replace("{id}", &id.to_string()), *port))
-            }
+            Advertise::Sni { host, port } => Some((host.replace("{id}", &id.to_string()), *port)),
         }
     }
 
@@ -191,7 +201,11 @@ mod tests {
         let pattern = "broker-{id}.kordon.example";
         assert_eq!(broker_of(pattern, "broker-12.kordon.example"), Some(12));
         assert_eq!(broker_of(pattern, "BROKER-0.Kordon.Example"), Some(0));
-        for other in ["kordon.example", "broker-.kordon.example", "broker-+1.kordon.example"] {
+        for other in [
+            "kordon.example",
+            "broker-.kordon.example",
+            "broker-+1.kordon.example",
+        ] {
             assert_eq!(broker_of(pattern, other), None, "{other}");
         }
     }

@@ -94,10 +94,14 @@ impl Drop for Permit {
 
 impl crate::upstream::control::Watch for Proxy {
     fn appeared(&self, id: BrokerId) {
-        self.listeners.iter().for_each(|listener| listener.broker_appeared(id));
+        self.listeners
+            .iter()
+            .for_each(|listener| listener.broker_appeared(id));
     }
 
     fn gone(&self, id: BrokerId) {
-        self.listeners.iter().for_each(|listener| listener.broker_gone(id));
+        self.listeners
+            .iter()
+            .for_each(|listener| listener.broker_gone(id));
     }
 }

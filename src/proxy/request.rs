@@ -99,7 +99,12 @@ pub fn glance(client: &mut Client, frame: &[u8]) -> Glance {
     }
 }
 
-fn glance_other(client: &mut Client, api: &'static Api, head: &RequestHeader, frame: &[u8]) -> Glance {
+fn glance_other(
+    client: &mut Client,
+    api: &'static Api,
+    head: &RequestHeader,
+    frame: &[u8],
+) -> Glance {
     match api.access {
         Access::Open(_) => {
             let work = work_for(api, head.version, client.view.is_some());
@@ -127,7 +132,9 @@ fn glance_other(client: &mut Client, api: &'static Api, head: &RequestHeader, fr
 
 /// Topic ids of a request that stand for nothing known here.
 fn unknown_ids(client: &mut Client, api: &Api, version: i16, body: &[u8]) -> Vec<[u8; 16]> {
-    let Some(layout) = api.layout() else { return Vec::new() };
+    let Some(layout) = api.layout() else {
+        return Vec::new();
+    };
     let mut ids = apis::lens::TopicIds::default();
     // A body that cannot be walked is refused by the second pass.
     let _ = crate::wire::walk::walk(&layout.request, version, body, &mut ids);
@@ -185,8 +192,8 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
                     }
                     None => {
                         // Without rules and schemas nobody here needs the name.
-                        let needed = self.client.view.is_some()
-                            || !self.client.snapshot.schemas.is_empty();
+                        let needed =
+                            self.client.view.is_some() || !self.client.snapshot.schemas.is_empty();
                         if needed {
                             self.unknown.push(*id);
                         }
@@ -196,7 +203,8 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
             }
         };
         let allowed = self.client.view.as_ref().is_none_or(|view| {
-            view.decide(Operation::Write, ResourceKind::Topic, name).allowed
+            view.decide(Operation::Write, ResourceKind::Topic, name)
+                .allowed
         });
         self.plain &= allowed && !produce::is_internal(name);
         if allowed && !self.client.snapshot.schemas.is_empty() {
@@ -263,7 +271,12 @@ fn glance_produce(
     Glance::Forward(Some(owed))
 }
 
-fn glance_fetch(client: &mut Client, api: &'static Api, head: &RequestHeader, frame: &[u8]) -> Glance {
+fn glance_fetch(
+    client: &mut Client,
+    api: &'static Api,
+    head: &RequestHeader,
+    frame: &[u8],
+) -> Glance {
     let Some(layout) = api.layout() else {
         return Glance::Close(Reason::Unsupported, "no layout");
     };
@@ -272,19 +285,25 @@ fn glance_fetch(client: &mut Client, api: &'static Api, head: &RequestHeader, fr
     let scanned = {
         let topology = &client.proxy.cluster.topology;
         let (view, topics) = (client.view.as_ref(), &mut client.topics);
-        fetch_api::scan(&layout.request, head.version, &frame[head.body_at..], |topic| {
-            let Some(view) = view else { return };
-            let allowed = |name: &str| {
-                view.decide(Operation::Read, ResourceKind::Topic, name).allowed
-            };
-            match topic {
-                TopicRef::Name(name) => plain &= allowed(name),
-                TopicRef::Id(id) => match topics.name(id, topology) {
-                    Some(name) => plain &= allowed(&name),
-                    None => unknown.push(*id),
-                },
-            }
-        })
+        fetch_api::scan(
+            &layout.request,
+            head.version,
+            &frame[head.body_at..],
+            |topic| {
+                let Some(view) = view else { return };
+                let allowed = |name: &str| {
+                    view.decide(Operation::Read, ResourceKind::Topic, name)
+                        .allowed
+                };
+                match topic {
+                    TopicRef::Name(name) => plain &= allowed(name),
+                    TopicRef::Id(id) => match topics.name(id, topology) {
+                        Some(name) => plain &= allowed(&name),
+                        None => unknown.push(*id),
+                    },
+                }
+            },
+        )
     };
     let Ok(scanned) = scanned else {
         return Glance::Close(Reason::Malformed, "unreadable Fetch request");
@@ -307,8 +326,17 @@ fn glance_fetch(client: &mut Client, api: &'static Api, head: &RequestHeader, fr
         }
     }
     let opens = head.version >= fetch_api::SESSIONS_SINCE && scanned.session_epoch == 0;
-    let work = FetchWork { session_id: scanned.session_id, opens, generation };
-    Glance::Forward(Some(expect(api, head, Outcome::Forwarded, Work::Fetch(work))))
+    let work = FetchWork {
+        session_id: scanned.session_id,
+        opens,
+        generation,
+    };
+    Glance::Forward(Some(expect(
+        api,
+        head,
+        Outcome::Forwarded,
+        Work::Fetch(work),
+    )))
 }
 
 /// Second pass; see the module. `ids_asked`: the cluster was asked about unknown topic ids, so
@@ -348,7 +376,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         (Ok(()), false) => Outcome::Partial,
     };
     if let Err(refusal) = verdict {
-        client.metrics.request(key, if no_answer { Outcome::Closed } else { outcome });
+        client
+            .metrics
+            .request(key, if no_answer { Outcome::Closed } else { outcome });
         return match refusal {
             Refusal::Answer(_) if no_answer => {
                 Weighed::Close(Reason::Authorization, "refused without acknowledgement")
@@ -368,7 +398,11 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
     };
     if no_answer {
         client.metrics.request(key, outcome);
-        return Weighed::Forward { frame, expect: None, last: !refused.is_empty() };
+        return Weighed::Forward {
+            frame,
+            expect: None,
+            last: !refused.is_empty(),
+        };
     }
     let work = match key {
         PRODUCE => Work::Produce,
@@ -386,7 +420,11 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         FETCH => with_session(client, &request, refused, &forgotten),
         _ => refused,
     };
-    Weighed::Forward { frame, expect: Some(owed), last: false }
+    Weighed::Forward {
+        frame,
+        expect: Some(owed),
+        last: false,
+    }
 }
 
 type Parts = Vec<(&'static str, StructNode)>;
@@ -427,12 +465,18 @@ fn judge(
     client.refused(api, denials);
     for (topic, outcome) in violations {
         let records = outcome.bad.len().max(1) as u64;
-        client.metrics.schema_violations(ViolationAction::Reject, records);
+        client
+            .metrics
+            .schema_violations(ViolationAction::Reject, records);
         let (detail, rule) = match (&outcome.whole, outcome.bad.first()) {
             (Some(whole), _) => (whole.message.clone(), Some(whole.rule.clone())),
             (None, Some(bad)) => {
                 let rest = outcome.bad.len() - 1;
-                let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+                let more = if rest > 0 {
+                    format!(", and {rest} more")
+                } else {
+                    String::new()
+                };
                 let detail = format!("record {}: {}{more}", bad.index, bad.message);
                 (detail, Some(bad.rule.clone()))
             }
@@ -453,7 +497,11 @@ fn schema_refusal(outcome: &crate::schema::Outcome) -> Option<Refused> {
             _ => apis::errors::INVALID_RECORD,
         };
         let message = Some(whole.message.clone());
-        return Some(Refused { code, message, records: Vec::new() });
+        return Some(Refused {
+            code,
+            message,
+            records: Vec::new(),
+        });
     }
     if outcome.bad.is_empty() {
         return None;
@@ -462,8 +510,16 @@ fn schema_refusal(outcome: &crate::schema::Outcome) -> Option<Refused> {
         1 => "1 record does not match the topic's schema".to_owned(),
         n => format!("{n} records do not match the topic's schema"),
     };
-    let records = outcome.bad.iter().map(|bad| (bad.index, bad.message.clone())).collect();
-    Some(Refused { code: apis::errors::INVALID_RECORD, message: Some(message), records })
+    let records = outcome
+        .bad
+        .iter()
+        .map(|bad| (bad.index, bad.message.clone()))
+        .collect();
+    Some(Refused {
+        code: apis::errors::INVALID_RECORD,
+        message: Some(message),
+        records,
+    })
 }
 
 /// The answer to a session that is not this client's; `None`: it is, or none is named.
@@ -480,13 +536,21 @@ fn unowned_session(
     let key = (client.broker.clone(), session_id);
     let generation = client.snapshot.generation;
     let sessions = &client.proxy.fetch_sessions;
-    if sessions.refused(&key, &client.principal, generation).is_some() {
+    if sessions
+        .refused(&key, &client.principal, generation)
+        .is_some()
+    {
         return None;
     }
     client.metrics.request(api.key, Outcome::Refused);
     let mut response = StructNode::new(&api.layout()?.response.body);
     response.set_int("ErrorCode", apis::errors::FETCH_SESSION_ID_NOT_FOUND.into());
-    Some(Weighed::Answer(answer(api, head.version, head.correlation_id, &response)))
+    Some(Weighed::Answer(answer(
+        api,
+        head.version,
+        head.correlation_id,
+        &response,
+    )))
 }
 
 fn fetch_work(client: &Client, version: i16, request: &StructNode) -> Work {
@@ -521,13 +585,17 @@ fn with_session(
     let key = (client.broker.clone(), session_id);
     let generation = client.snapshot.generation;
     let sessions = &client.proxy.fetch_sessions;
-    let mut all = sessions.refused(&key, &client.principal, generation).unwrap_or_default();
+    let mut all = sessions
+        .refused(&key, &client.principal, generation)
+        .unwrap_or_default();
     fetch_api::forget(&mut all, forgotten);
     for (_, element) in refused {
         fetch_api::remember(&mut all, element);
     }
     sessions.keep(key, &client.principal, generation, all.clone());
-    all.into_iter().map(|element| ("Responses", element)).collect()
+    all.into_iter()
+        .map(|element| ("Responses", element))
+        .collect()
 }
 
 /// The frame as it came, with its prefix.

@@ -6,8 +6,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 
 use super::connection::{End, Link};
-use super::request::{Glance, Weighed, glance, weigh};
 use super::listener::Identity;
+use super::request::{Glance, Weighed, glance, weigh};
 use crate::clock;
 use crate::net::buffer;
 use crate::net::stream::{ReadHalf, WriteHalf};
@@ -71,7 +71,10 @@ async fn pump(
         if accepted > 0 {
             broker.write_all(&buffer[..accepted]).await?;
             broker.flush().await?;
-            link.client.borrow().metrics.bytes(Direction::In, accepted as u64);
+            link.client
+                .borrow()
+                .metrics
+                .bytes(Direction::In, accepted as u64);
             buffer.advance(accepted);
         }
         match stop {
@@ -166,7 +169,11 @@ async fn weighed(
 ) -> std::io::Result<Option<End>> {
     let weighed = weigh(&mut link.client.borrow_mut(), &frame);
     match weighed {
-        Weighed::Forward { frame, expect, last } => {
+        Weighed::Forward {
+            frame,
+            expect,
+            last,
+        } => {
             if let Some(expect) = expect {
                 owe(link, Owed::Broker(expect));
             }
@@ -202,7 +209,12 @@ fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> En
         client.metrics.request(api.key, Outcome::Closed);
     }
     client.refused_otherwise(api, None, reason, why, None);
-    tracing::debug!(connection = client.number, api = api.map(|a| a.name), why, "closed");
+    tracing::debug!(
+        connection = client.number,
+        api = api.map(|a| a.name),
+        why,
+        "closed"
+    );
     End::Finish
 }
 

@@ -33,8 +33,13 @@ pub fn whole(
     frame: &Bytes,
 ) -> Result<Vec<Bytes>, Unreadable> {
     let api = expect.api;
-    let unreadable = |what| Unreadable { api: api.name, what };
-    let layout = api.layout().ok_or(unreadable(WireError::Version(expect.version)))?;
+    let unreadable = |what| Unreadable {
+        api: api.name,
+        what,
+    };
+    let layout = api
+        .layout()
+        .ok_or(unreadable(WireError::Version(expect.version)))?;
     let flexible = api.response_header_flexible(expect.version);
     let (_, body_at) = header::read_response(frame, flexible).map_err(unreadable)?;
     let body = frame.slice(body_at..);
@@ -46,7 +51,13 @@ pub fn whole(
     let mut response = tree::decode(&layout.response, version, &body, tree::RESPONSE_NODES_MAX)
         .map_err(unreadable)?;
     adapt(client, expect, version, &mut response);
-    Ok(write(expect.correlation_id, flexible, layout, version, &response))
+    Ok(write(
+        expect.correlation_id,
+        flexible,
+        layout,
+        version,
+        &response,
+    ))
 }
 
 /// UNSUPPORTED_VERSION, at the start of an ApiVersions answer.
@@ -66,7 +77,11 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
         let mut judge = client.judge();
         if let Some(filter) = expect.api.filter {
             let response = &mut *response;
-            filter(&mut Answered { version, response, guard: &mut judge });
+            filter(&mut Answered {
+                version,
+                response,
+                guard: &mut judge,
+            });
         }
     }
     let refused = std::mem::take(&mut expect.refused);
@@ -75,7 +90,9 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
         recompute_operations(response, version, &mut client.judge());
     }
     if expect.throttle_ms > 0 {
-        let throttle = response.int("ThrottleTimeMs").max(expect.throttle_ms.into());
+        let throttle = response
+            .int("ThrottleTimeMs")
+            .max(expect.throttle_ms.into());
         response.set_int("ThrottleTimeMs", throttle);
     }
 }
@@ -101,7 +118,11 @@ fn learn_topics(client: &Client, version: i16, response: &StructNode) {
     }
     for topic in response.structs("Topics") {
         if let (0, Some(name)) = (topic.int("ErrorCode"), topic.text("Name")) {
-            client.proxy.cluster.topology.learn_topic(topic.uuid("TopicId"), name);
+            client
+                .proxy
+                .cluster
+                .topology
+                .learn_topic(topic.uuid("TopicId"), name);
         }
     }
 }
@@ -153,7 +174,13 @@ fn learn_brokers(
             && let Some(Node::Int(port)) = role_node(element, Role::Port, version)
             && let (true, Ok(port)) = (!host.is_empty(), u16::try_from(*port))
         {
-            found.push((id, BrokerAddr { host: host.to_owned(), port }));
+            found.push((
+                id,
+                BrokerAddr {
+                    host: host.to_owned(),
+                    port,
+                },
+            ));
         }
         true
     });
@@ -220,8 +247,13 @@ impl<'b> crate::wire::walk::Visitor<'b> for ProduceLook {
 /// counts from the start of `frame`.
 pub fn look_at_produce(expect: &Expect, frame: &[u8]) -> Result<ProduceLook, Unreadable> {
     let api = expect.api;
-    let unreadable = |what| Unreadable { api: api.name, what };
-    let layout = api.layout().ok_or(unreadable(WireError::Version(expect.version)))?;
+    let unreadable = |what| Unreadable {
+        api: api.name,
+        what,
+    };
+    let layout = api
+        .layout()
+        .ok_or(unreadable(WireError::Version(expect.version)))?;
     let flexible = api.response_header_flexible(expect.version);
     let (_, body_at) = header::read_response(frame, flexible).map_err(unreadable)?;
     let body = frame.get(body_at..).unwrap_or_default();
@@ -257,7 +289,10 @@ pub fn fetch_start(
     length: usize,
 ) -> Result<Option<FetchStart>, Unreadable> {
     let api = expect.api;
-    let unreadable = |what| Unreadable { api: api.name, what };
+    let unreadable = |what| Unreadable {
+        api: api.name,
+        what,
+    };
     let flexible = api.response_header_flexible(expect.version);
     let complete = bytes.len() >= length.min(FETCH_START_BYTES_MAX);
     let early = |what| match what {
@@ -275,10 +310,16 @@ pub fn fetch_start(
     };
     let refused = std::mem::take(&mut expect.refused);
     keep_session(client, work, &head, &refused);
-    let layout = api.layout().ok_or(unreadable(WireError::Version(expect.version)))?;
+    let layout = api
+        .layout()
+        .ok_or(unreadable(WireError::Version(expect.version)))?;
     let mut merged = BytesMut::new();
     for (_, element) in &refused {
-        merged.extend_from_slice(&tree::encode_element(element, &layout.response, expect.version));
+        merged.extend_from_slice(&tree::encode_element(
+            element,
+            &layout.response,
+            expect.version,
+        ));
     }
     let mut out = BytesMut::new();
     out.extend_from_slice(&[0; 4]);
@@ -289,7 +330,11 @@ pub fn fetch_start(
     let consumed = body_at + head.end;
     let new_length = (out.len() - 4) + (length - consumed);
     out[..4].copy_from_slice(&(new_length as u32).to_be_bytes());
-    Ok(Some(FetchStart { bytes: out.freeze(), consumed, topics: head.topics }))
+    Ok(Some(FetchStart {
+        bytes: out.freeze(),
+        consumed,
+        topics: head.topics,
+    }))
 }
 
 /// Remembers whose session it is that the answer opens, and forgets the one that it ends.
@@ -306,6 +351,11 @@ fn keep_session(
     }
     if work.opens && head.session_id != 0 && head.error_code == 0 {
         let refused = refused.iter().map(|(_, element)| element.clone()).collect();
-        sessions.keep(key(head.session_id), &client.principal, work.generation, refused);
+        sessions.keep(
+            key(head.session_id),
+            &client.principal,
+            work.generation,
+            refused,
+        );
     }
 }

@@ -25,7 +25,13 @@ const START_BYTES: usize = PREFIX_BYTES + 4;
 
 /// Runs until the broker ends, or nothing more is owed and nothing more is taken.
 pub async fn run<'s>(link: &Link<'_>, broker: ReadHalf<'s>, client: WriteHalf<'s>) -> End {
-    let mut pump = Pump { link, broker, client, buffer: buffer::take(), ready: 0 };
+    let mut pump = Pump {
+        link,
+        broker,
+        client,
+        buffer: buffer::take(),
+        ready: 0,
+    };
     let end = pump.run().await;
     if let Err(Broken::Unreadable(error)) = &end {
         tracing::error!(%error, "connection closed");
@@ -119,14 +125,14 @@ impl Pump<'_, '_, '_> {
             return self.fill(START_BYTES).await;
         };
         let length = usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(0);
-        let id = id.first_chunk::<4>().map_or(0, |id| i32::from_be_bytes(*id));
+        let id = id
+            .first_chunk::<4>()
+            .map_or(0, |id| i32::from_be_bytes(*id));
         if length < 4 {
             return Err(Broken::Unreadable("answer shorter than its header".into()));
         }
         let due = match self.link.inflight.borrow().front() {
-            Some(Owed::Broker(expect)) if expect.correlation_id == id => {
-                work_of(&expect.work)
-            }
+            Some(Owed::Broker(expect)) if expect.correlation_id == id => work_of(&expect.work),
             _ => return Err(Broken::Unreadable("answers out of order".into())),
         };
         match due {
@@ -174,7 +180,11 @@ impl Pump<'_, '_, '_> {
         let look = match self.link.inflight.borrow().front() {
             Some(Owed::Broker(expect)) => {
                 let look = look_at_produce(expect, &self.buffer[start..start + length])?;
-                (look.addresses || !expect.refused.is_empty(), look, expect.throttle_ms)
+                (
+                    look.addresses || !expect.refused.is_empty(),
+                    look,
+                    expect.throttle_ms,
+                )
             }
             _ => return Ok(()),
         };
@@ -185,7 +195,9 @@ impl Pump<'_, '_, '_> {
         if let (1.., Some(at)) = (throttle_ms, look.throttle_at) {
             // The larger of the two, as where two quotas of a broker are exceeded.
             let at = start + at;
-            let told = self.buffer[at..at + 4].first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b));
+            let told = self.buffer[at..at + 4]
+                .first_chunk::<4>()
+                .map_or(0, |b| u32::from_be_bytes(*b));
             self.buffer[at..at + 4].copy_from_slice(&told.max(throttle_ms).to_be_bytes());
         }
         self.ready += total;
@@ -205,9 +217,10 @@ impl Pump<'_, '_, '_> {
         self.flush().await?;
         self.buffer.advance(PREFIX_BYTES);
         let frame = self.buffer.split_to(length).freeze();
-        let Some(Owed::Broker(mut expect)) = self.take() else { return Ok(()) };
-        let segments =
-            response::whole(&mut self.link.client.borrow_mut(), &mut expect, &frame)?;
+        let Some(Owed::Broker(mut expect)) = self.take() else {
+            return Ok(());
+        };
+        let segments = response::whole(&mut self.link.client.borrow_mut(), &mut expect, &frame)?;
         drop(frame);
         for segment in &segments {
             self.send(segment).await?;
@@ -258,7 +271,10 @@ impl Pump<'_, '_, '_> {
         self.send(&start.bytes).await?;
         match addresses {
             false => self.stream(left).await?,
-            true => self.walk_fetch(FetchAnswer::new(version, start.topics), left).await?,
+            true => {
+                self.walk_fetch(FetchAnswer::new(version, start.topics), left)
+                    .await?
+            }
         }
         self.done();
         Ok(())
@@ -274,7 +290,9 @@ impl Pump<'_, '_, '_> {
         if has_tail(version, start.topics, &self.buffer[..left]) {
             let rest = self.buffer.split_to(left).freeze();
             let frame: Bytes = [&start.bytes[PREFIX_BYTES..], &rest[..]].concat().into();
-            let Some(Owed::Broker(mut expect)) = self.take() else { return Ok(()) };
+            let Some(Owed::Broker(mut expect)) = self.take() else {
+                return Ok(());
+            };
             let segments =
                 response::whole(&mut self.link.client.borrow_mut(), &mut expect, &frame)?;
             for segment in &segments {
@@ -305,7 +323,9 @@ impl Pump<'_, '_, '_> {
                 Next::Skip(records) => {
                     let here = self.buffer.len() - self.ready;
                     if self.ready + records > left {
-                        return Err(Broken::Unreadable("Fetch answer: records past its end".into()));
+                        return Err(Broken::Unreadable(
+                            "Fetch answer: records past its end".into(),
+                        ));
                     }
                     if here >= records {
                         self.ready += records;
@@ -404,7 +424,11 @@ impl Pump<'_, '_, '_> {
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         self.client.write_all(bytes).await?;
         self.client.flush().await?;
-        self.link.client.borrow().metrics.bytes(Direction::Out, bytes.len() as u64);
+        self.link
+            .client
+            .borrow()
+            .metrics
+            .bytes(Direction::Out, bytes.len() as u64);
         Ok(())
     }
 

@@ -27,11 +27,16 @@ pub struct Workers {
 impl Workers {
     /// Starts `count` threads.
     pub fn start(proxy: &Arc<Proxy>, count: usize) -> io::Result<Workers> {
-        let mut workers =
-            Workers { senders: Vec::new(), threads: Vec::new(), next: AtomicUsize::new(0) };
+        let mut workers = Workers {
+            senders: Vec::new(),
+            threads: Vec::new(),
+            next: AtomicUsize::new(0),
+        };
         for number in 0..count.clamp(1, WORKERS_MAX) {
             let (sender, receiver) = unbounded_channel();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let proxy = Arc::clone(proxy);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))

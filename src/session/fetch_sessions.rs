@@ -85,7 +85,9 @@ impl FetchSessions {
             table.order.push_back(key);
         }
         while table.sessions.len() > SESSIONS_MAX || table.order.len() > 2 * SESSIONS_MAX {
-            let Some(oldest) = table.order.pop_front() else { break };
+            let Some(oldest) = table.order.pop_front() else {
+                break;
+            };
             table.sessions.remove(&oldest);
         }
     }
@@ -128,13 +130,30 @@ mod tests {
     #[test]
     fn a_session_belongs_to_its_principal_broker_and_policies() {
         let sessions = FetchSessions::default();
-        let key = |port, id| (BrokerAddr { host: "b".into(), port }, id);
+        let key = |port, id| {
+            (
+                BrokerAddr {
+                    host: "b".into(),
+                    port,
+                },
+                id,
+            )
+        };
         let (a, b) = (principal("User:a"), principal("User:b"));
         sessions.keep(key(1, 7), &a, 1, Vec::new());
         assert!(sessions.refused(&key(1, 7), &a, 1).is_some());
-        assert!(sessions.refused(&key(1, 7), &b, 1).is_none(), "another principal");
-        assert!(sessions.refused(&key(2, 7), &a, 1).is_none(), "another broker");
-        assert!(sessions.refused(&key(1, 7), &a, 2).is_none(), "other policies");
+        assert!(
+            sessions.refused(&key(1, 7), &b, 1).is_none(),
+            "another principal"
+        );
+        assert!(
+            sessions.refused(&key(2, 7), &a, 1).is_none(),
+            "another broker"
+        );
+        assert!(
+            sessions.refused(&key(1, 7), &a, 2).is_none(),
+            "other policies"
+        );
         sessions.forget(&key(1, 7));
         assert!(sessions.refused(&key(1, 7), &a, 1).is_none());
     }
@@ -144,7 +163,18 @@ mod tests {
         let sessions = FetchSessions::default();
         let a = principal("User:a");
         for id in 0..SESSIONS_MAX as i32 + 10 {
-            sessions.keep((BrokerAddr { host: "b".into(), port: 1 }, id), &a, 1, Vec::new());
+            sessions.keep(
+                (
+                    BrokerAddr {
+                        host: "b".into(),
+                        port: 1,
+                    },
+                    id,
+                ),
+                &a,
+                1,
+                Vec::new(),
+            );
         }
         assert_eq!(sessions.len(), SESSIONS_MAX);
     }

@@ -98,12 +98,20 @@ pub enum Failure {
 impl Handshake {
     /// The exchange at the start of a connection.
     pub fn initial() -> Self {
-        Handshake { state: State::ExpectAny, current: None, refused: None }
+        Handshake {
+            state: State::ExpectAny,
+            current: None,
+            refused: None,
+        }
     }
 
     /// The exchange on a connection that is open already; its first message is the handshake.
     pub fn again(current: Principal) -> Self {
-        Handshake { state: State::ExpectHandshake, current: Some(current), refused: None }
+        Handshake {
+            state: State::ExpectHandshake,
+            current: Some(current),
+            refused: None,
+        }
     }
 
     /// Takes one frame (without its prefix) and says what to do.
@@ -132,7 +140,9 @@ impl Handshake {
             (State::ExpectToken { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
                 let outcome = self.token(&bytes, check, now);
-                self.say(outcome, check, now, |response| answer(api, version, id, &response))
+                self.say(outcome, check, now, |response| {
+                    answer(api, version, id, &response)
+                })
             }
             (State::ExpectFailureReply { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
@@ -152,10 +162,18 @@ impl Handshake {
         }
     }
 
-    fn handshake(&mut self, api: &'static Api, version: i16, id: i32, request: &StructNode) -> Step {
+    fn handshake(
+        &mut self,
+        api: &'static Api,
+        version: i16,
+        id: i32,
+        request: &StructNode,
+    ) -> Step {
         let mut response = empty(api);
         let name = Bytes::from_static(MECHANISM.as_bytes());
-        response.array_mut("Mechanisms").push(Node::Bytes(Some(name)));
+        response
+            .array_mut("Mechanisms")
+            .push(Node::Bytes(Some(name)));
         if request.text("Mechanism") != Some(MECHANISM) {
             response.set_int("ErrorCode", errors::UNSUPPORTED_SASL_MECHANISM.into());
             let frame = answer(api, version, id, &response);
@@ -216,16 +234,25 @@ impl Handshake {
                 Step::Send(answer(response))
             }
             Err(failure) => {
-                refuse(&mut response, match failure {
-                    Failure::Authzid => {
-                        "Authentication failed: Client requested an authorization id that is \
+                refuse(
+                    &mut response,
+                    match failure {
+                        Failure::Authzid => {
+                            "Authentication failed: Client requested an authorization id that is \
                          different from the token's principal name"
-                    }
-                    Failure::PrincipalChanged => {
-                        "Cannot change principals during re-authentication"
-                    }
-                    _ => if self.current.is_some() { sasl::MALFORMED_AGAIN } else { sasl::MALFORMED },
-                });
+                        }
+                        Failure::PrincipalChanged => {
+                            "Cannot change principals during re-authentication"
+                        }
+                        _ => {
+                            if self.current.is_some() {
+                                sasl::MALFORMED_AGAIN
+                            } else {
+                                sasl::MALFORMED
+                            }
+                        }
+                    },
+                );
                 Step::Fail(Some(answer(response)), failure)
             }
         }
@@ -241,7 +268,13 @@ impl Handshake {
         let session_max = check.settings.session_max;
         let frame = answer(sasl::lifetime_ms(&principal, session_max, now));
         let session_end = sasl::session_end(&principal, session_max, now);
-        Step::Done(frame, Box::new(Authenticated { principal, session_end }))
+        Step::Done(
+            frame,
+            Box::new(Authenticated {
+                principal,
+                session_end,
+            }),
+        )
     }
 }
 
@@ -307,7 +340,11 @@ pub fn unsupported_versions_answer(frame: &[u8]) -> Option<Bytes> {
 pub fn answer(api: &Api, version: i16, correlation_id: i32, response: &StructNode) -> Bytes {
     let mut out = BytesMut::new();
     out.extend_from_slice(&[0; 4]);
-    header::write_response(correlation_id, api.response_header_flexible(version), &mut out);
+    header::write_response(
+        correlation_id,
+        api.response_header_flexible(version),
+        &mut out,
+    );
     if let Some(layout) = api.layout() {
         out.extend_from_slice(&tree::encode_to_bytes(response, &layout.response, version));
     }

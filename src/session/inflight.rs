@@ -74,7 +74,10 @@ pub struct InFlight {
 impl InFlight {
     /// Nothing is owed; at most `max` answers may be.
     pub fn new(max: usize) -> Self {
-        InFlight { owed: VecDeque::new(), max: max.max(1) }
+        InFlight {
+            owed: VecDeque::new(),
+            max: max.max(1),
+        }
     }
 
     /// Whether another request may be taken.

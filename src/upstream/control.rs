@@ -112,7 +112,11 @@ impl Cluster {
             return;
         }
         let new = self.topology.learn_broker(id, addr);
-        let back = self.misses.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let back = self
+            .misses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
         let back = back.is_some_and(|misses| misses >= MISSES_MAX);
         if let (true, Some(watch)) = (new || back, self.watch.get()) {
             watch.appeared(id);
@@ -157,7 +161,13 @@ impl Cluster {
                 continue;
             };
             seen.push(id);
-            self.learn_broker(id, BrokerAddr { host: host.into(), port });
+            self.learn_broker(
+                id,
+                BrokerAddr {
+                    host: host.into(),
+                    port,
+                },
+            );
         }
         for (id, _) in self.topology.brokers() {
             if seen.contains(&id) {
@@ -187,7 +197,9 @@ impl Cluster {
             .metadata(|request| {
                 for id in &missing {
                     let mut topic = request.element("Topics");
-                    topic.set("TopicId", tree::Node::Uuid(*id)).set_text("Name", None);
+                    topic
+                        .set("TopicId", tree::Node::Uuid(*id))
+                        .set_text("Name", None);
                     request.structs_mut("Topics").push(topic);
                 }
             })
@@ -257,7 +269,9 @@ async fn ask(
     request: &StructNode,
 ) -> Result<StructNode, AskError> {
     let exchange = exchange(stream, key, version, request);
-    timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| AskError::NoAnswer)?
+    timeout(ANSWER_TIMEOUT, exchange)
+        .await
+        .map_err(|_| AskError::NoAnswer)?
 }
 
 async fn exchange(
@@ -270,8 +284,13 @@ async fn exchange(
     let layout = api.layout().ok_or(AskError::Unreadable)?;
     let mut frame = BytesMut::new();
     frame.extend_from_slice(&[0; 4]);
-    let head =
-        RequestHeader { key, version, correlation_id: 1, client_id: Some("kordon"), body_at: 0 };
+    let head = RequestHeader {
+        key,
+        version,
+        correlation_id: 1,
+        client_id: Some("kordon"),
+        body_at: 0,
+    };
     head.write(api.flexible(version), &mut frame);
     frame.extend_from_slice(&tree::encode_to_bytes(request, &layout.request, version));
     let length = (frame.len() - 4) as i32;
@@ -280,7 +299,9 @@ async fn exchange(
     stream.write_all(&frame).await.map_err(lost)?;
     stream.flush().await.map_err(lost)?;
     let length = stream.read_i32().await.map_err(lost)?;
-    let length = usize::try_from(length).ok().filter(|l| *l <= ANSWER_BYTES_MAX);
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|l| *l <= ANSWER_BYTES_MAX);
     let length = length.ok_or(AskError::Unreadable)?;
     let mut answer = BytesMut::new();
     while answer.len() < length {

@@ -56,7 +56,10 @@ impl Topology {
 
     /// Every broker seen so far.
     pub fn brokers(&self) -> Vec<(BrokerId, BrokerAddr)> {
-        lock(&self.brokers).iter().map(|(id, addr)| (*id, addr.clone())).collect()
+        lock(&self.brokers)
+            .iter()
+            .map(|(id, addr)| (*id, addr.clone()))
+            .collect()
     }
 
     /// Remembers what topic an id stands for. Kafka never gives an id to another topic, and a
@@ -91,7 +94,10 @@ mod tests {
     #[test]
     fn a_known_broker_may_move_but_is_not_new() {
         let topology = Topology::default();
-        let addr = |port| BrokerAddr { host: "b".into(), port };
+        let addr = |port| BrokerAddr {
+            host: "b".into(),
+            port,
+        };
         assert!(topology.learn_broker(1, addr(1)));
         assert!(!topology.learn_broker(1, addr(1)));
         assert!(!topology.learn_broker(1, addr(2)));
