@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Outcome;
 
@@ -103,18 +104,23 @@ fn status_mib(pid: u32, key: &str) -> Outcome<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Ports that were free a moment ago, next to each other, on the loopback address.
+/// Ports that were free a moment ago, next to each other, on the loopback address. They lie below
+/// the range from which the kernel serves outgoing connections: a proxy that is started anew
+/// would otherwise find its port taken by one of them.
 pub fn free_ports(count: u16) -> Outcome<u16> {
-    for _ in 0..200 {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let start = first.local_addr()?.port();
-        let Some(last) = start.checked_add(count - 1) else {
-            continue;
-        };
-        let rest: Result<Vec<_>, _> = (start + 1..=last)
+    const LOWEST: u32 = 12_000;
+    const HIGHEST: u32 = 32_000;
+    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
+    let seed = std::process::id()
+        .wrapping_mul(7919)
+        .wrapping_add(nanoseconds / 1000);
+    for attempt in 0..500 {
+        let offset = seed.wrapping_add(attempt * 37) % (HIGHEST - LOWEST);
+        let start = u16::try_from(LOWEST + offset)?;
+        let bound: Result<Vec<_>, _> = (start..start + count)
             .map(|port| TcpListener::bind(("127.0.0.1", port)))
             .collect();
-        if rest.is_ok() {
+        if bound.is_ok() {
             return Ok(start);
         }
     }

@@ -19,6 +19,12 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// Rules for other principals, so that the policy in force is not a toy.
 const OTHER_PRINCIPALS: usize = 100;
 
+/// A topic that is none of the bench's business.
+const FOREIGN_TOPIC: &str = "team-1.orders";
+
+/// TOPIC_AUTHORIZATION_FAILED.
+const TOPIC_REFUSED: i16 = 29;
+
 /// One way to the broker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
 pub enum Route {
@@ -124,9 +130,11 @@ impl Launcher {
             let answered =
                 Connection::open(&running.address).and_then(|mut client| client.metadata(&[]));
             running.first_answer = begun.elapsed();
-            match answered {
-                Ok(answer) if !answer.brokers.is_empty() => return Ok(running),
-                _ => {}
+            if let Ok(answer) = answered
+                && let Some(broker) = answer.brokers.first()
+            {
+                self.check(route, &running.address, broker.port)?;
+                return Ok(running);
             }
             if let Some(process) = &mut running.proxy {
                 process
@@ -141,6 +149,33 @@ impl Launcher {
             }
             sleep(Duration::from_micros(200));
         }
+    }
+}
+
+impl Launcher {
+    /// A figure counts only if the clients cannot get past the proxy and the ACLs are in force.
+    fn check(&self, route: Route, address: &str, advertised: i32) -> Outcome<()> {
+        let Ports {
+            direct,
+            haproxy_back,
+            kordon_back,
+            ..
+        } = self.ports;
+        let own = [direct, haproxy_back, kordon_back].map(i32::from);
+        if route != Route::Direct && own.contains(&advertised) {
+            return Err(format!("Metadata leads past {route}, to port {advertised}").into());
+        }
+        if route == Route::Kordon {
+            let answer = Connection::open(address)?.metadata(&[FOREIGN_TOPIC])?;
+            let refused = answer
+                .topics
+                .iter()
+                .all(|row| row.error_code == TOPIC_REFUSED);
+            if !refused || answer.topics.is_empty() {
+                return Err(format!("{route} shows `{FOREIGN_TOPIC}`: no ACLs in force").into());
+            }
+        }
+        Ok(())
     }
 }
 
