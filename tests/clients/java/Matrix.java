@@ -4,7 +4,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.common.TopicPartition;
 
 /**
  * The Java client of the matrix: {@code Matrix BOOTSTRAP PREFIX [CASE...]}, or
@@ -37,14 +40,24 @@ public final class Matrix {
     String topic(String name, int partitions) throws Exception {
         try (var admin = settings.admin()) {
             admin.createTopics(List.of(new NewTopic(prefix + name, partitions, (short) 1))).all().get();
+            Map<TopicPartition, OffsetSpec> ends = new LinkedHashMap<>();
+            for (int partition = 0; partition < partitions; partition++) {
+                ends.put(new TopicPartition(prefix + name, partition), OffsetSpec.latest());
+            }
+            // A leader that is not ready yet loses what acks=0 sends: ask each for its end first.
             for (int i = 0; i < 50; i++) {
-                if (Admins.error(() -> admin.describeTopics(List.of(prefix + name)).allTopicNames().get()).equals("none")) {
+                if (Admins.error(() -> describe(admin, name, ends)).equals("none")) {
                     break;
                 }
                 Thread.sleep(50);
             }
         }
         return prefix + name;
+    }
+
+    private Object describe(Admin admin, String name, Map<TopicPartition, OffsetSpec> ends) throws Exception {
+        admin.describeTopics(List.of(prefix + name)).allTopicNames().get();
+        return admin.listOffsets(ends).all().get();
     }
 
     private void run(List<String> wanted) throws Exception {

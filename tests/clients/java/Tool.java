@@ -22,7 +22,8 @@ final class Tool {
     static boolean run(List<String> words) throws Exception {
         String word = words.isEmpty() ? "" : words.get(0);
         switch (word) {
-            case "traffic" -> Traffic.run(words.get(1), words.get(2), Integer.parseInt(words.get(3)));
+            case "traffic" -> Traffic.run(words.get(1), words.get(2), Integer.parseInt(words.get(3)),
+                    words.size() > 4 ? Integer.parseInt(words.get(4)) : 45);
             case "create" -> {
                 try (var admin = new Settings(words.get(1)).admin()) {
                     List<NewTopic> topics = new ArrayList<>();
@@ -35,7 +36,10 @@ final class Tool {
             }
             case "move-leader" -> {
                 try (var admin = new Settings(words.get(1)).admin()) {
-                    move(admin, words.get(2), Integer.parseInt(words.get(3)), Integer.parseInt(words.get(4)));
+                    for (String topic : words.subList(4, words.size())) {
+                        move(admin, topic, Integer.parseInt(words.get(2)), Integer.parseInt(words.get(3)));
+                    }
+                    Facts.print(Map.of("leader", words.get(3)));
                 }
             }
             case "leaders" -> {
@@ -82,7 +86,6 @@ final class Tool {
             Admins.error(() -> admin.electLeaders(ElectionType.PREFERRED, Set.of(at)).all().get());
             Node leader = describe(admin, topic).partitions().get(partition).leader();
             if (leader != null && leader.id() == to) {
-                Facts.print(Map.of("leader", to));
                 return;
             }
             Thread.sleep(100);

@@ -11,14 +11,19 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 /** Produces numbered events (acks=all, idempotent) while a group reads them; then what was lost. */
 final class Traffic {
     private static final int PER_SECOND = 200;
-    private static final int DRAIN_SECONDS = 45;
     private final BitSet acknowledged = new BitSet();
     private final BitSet consumed = new BitSet();
     private final AtomicInteger refused = new AtomicInteger();
+    private final int grace;
     private volatile boolean done;
 
-    static void run(String bootstrap, String topic, int seconds) throws Exception {
-        new Traffic().go(new Settings(bootstrap), topic, seconds);
+    /** {@code grace}: seconds that the last events have to be acknowledged, and then to be read. */
+    private Traffic(int grace) {
+        this.grace = grace;
+    }
+
+    static void run(String bootstrap, String topic, int seconds, int grace) throws Exception {
+        new Traffic(grace).go(new Settings(bootstrap), topic, seconds);
     }
 
     private void go(Settings settings, String topic, int seconds) throws Exception {
@@ -27,7 +32,7 @@ final class Traffic {
         reader.start();
         int sent = 0;
         try (var producer = settings.producer("acks", "all", "enable.idempotence", true,
-                "delivery.timeout.ms", 30_000, "request.timeout.ms", 5_000)) {
+                "delivery.timeout.ms", Math.max(grace, 6) * 1000, "request.timeout.ms", 5_000)) {
             long from = System.nanoTime();
             while (System.nanoTime() - from < seconds * 1_000_000_000L) {
                 while (sent < (System.nanoTime() - from) / (1_000_000_000L / PER_SECOND)) {
@@ -84,7 +89,7 @@ final class Traffic {
                     commitAt = System.nanoTime() + 1_000_000_000L;
                 }
                 if (done) {
-                    until = Math.min(until, System.nanoTime() + DRAIN_SECONDS * 1_000_000_000L);
+                    until = Math.min(until, System.nanoTime() + grace * 1_000_000_000L);
                     synchronized (this) {
                         BitSet missing = (BitSet) acknowledged.clone();
                         missing.andNot(consumed);
