@@ -224,7 +224,7 @@ impl Traffic {
             ));
         };
         let out = std::fs::read_to_string(&self.process.out).unwrap_or_default();
-        let line = out.lines().rev().find(|l| l.starts_with("{\"traffic\""));
+        let line = out.lines().rev().find(|l| l.contains("\"traffic\":"));
         let line: Value = line
             .and_then(|l| serde_json::from_str(l).ok())
             .ok_or_else(|| format!("{name} {status}, no report:\n{}", self.process.tail(20)))?;
