@@ -6,7 +6,7 @@ const {
   Kafka, CompressionTypes, CompressionCodecs, ConfigResourceTypes, logLevel, PartitionAssigners,
 } = require('kafkajs')
 const snappy = require('kafkajs-snappy')
-const lz4 = require('lz4js')
+const lz4 = require('lz4-napi')
 const zstd = require('@bokuweb/zstd-wasm')
 const events = require('./events')
 const { traffic, pause } = require('./traffic')
@@ -16,8 +16,8 @@ const GROUP_LIMIT_MS = 40000
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async (encoder) => Buffer.from(lz4.compress(encoder.buffer)),
-  decompress: async (buffer) => Buffer.from(lz4.decompress(buffer)),
+  compress: async (encoder) => lz4.compressFrame(encoder.buffer),
+  decompress: async (buffer) => lz4.decompressFrame(buffer),
 })
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   compress: async (encoder) => Buffer.from(zstd.compress(encoder.buffer)),
@@ -49,7 +49,7 @@ async function errorOf(attempt) {
 function nameOf(error) {
   if (error.type) return error.type
   const inner = (error.errors && error.errors[0]) || (error.groups && error.groups[0].error)
-    || error.originalError || error.cause
+    || (error.partitions && error.partitions[0].error) || error.originalError || error.cause
   return inner && inner !== error ? nameOf(inner) : `${error.name}: ${error.message}`
 }
 
