@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import threading
 import time
@@ -118,6 +119,21 @@ def ranges(ids):
         else:
             spans.append([number, number])
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans)
+
+
+class Flow:
+    """Tells the harness once that events flow, and hears from it when to stop producing."""
+
+    def __init__(self, seconds):
+        self.end, self.told = time.monotonic() + seconds, False
+        self.file = os.environ.get("TRAFFIC_STOP")
+
+    def goes_on(self, acknowledged, consumed):
+        if not self.told and acknowledged and consumed:
+            self.told = True
+            say({"flows": len(acknowledged)})
+        stopped = self.file is not None and os.path.exists(self.file)
+        return time.monotonic() < self.end and not stopped
 
 
 def traffic_report(topic, sent, acknowledged, consumed, errors):

@@ -3,7 +3,7 @@
 use super::{part, process};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub const ALL: [Client; 5] = [
     Client { name: "aiokafka" },
 ];
 
+/// Producing ends by itself then, should nobody stop it.
+const TRAFFIC_SECONDS_MAX: &str = "180";
 const MATRIX_LIMIT: Duration = Duration::from_secs(300);
 
 /// One client of the matrix.
@@ -114,30 +116,22 @@ impl Client {
         }
     }
 
-    /// Starts traffic on `topic`: numbered events for `seconds`, read at the same time; `grace`
-    /// is how many seconds the last of them have to be acknowledged, and then to be read.
-    pub fn traffic(
-        self,
-        bootstrap: &str,
-        topic: &str,
-        (seconds, grace): (u32, u32),
-        dir: &Path,
-    ) -> Traffic {
+    /// Starts traffic on `topic`: numbered events, read at the same time, until `Traffic::stop`;
+    /// `grace` is how many seconds the last of them have to be acknowledged, and then to be read.
+    pub fn traffic(self, bootstrap: &str, topic: &str, grace: u32, dir: &Path) -> Traffic {
         let mut command = self.command();
-        command.args([
-            "traffic",
-            bootstrap,
-            topic,
-            &seconds.to_string(),
-            &grace.to_string(),
-        ]);
+        let stop = dir.join(format!("stop-{topic}"));
+        command.args(["traffic", bootstrap, topic, TRAFFIC_SECONDS_MAX]);
+        command.arg(grace.to_string()).env("TRAFFIC_STOP", &stop);
         let name = format!("traffic-{}", topic.replace('.', "-"));
         let process = process::Process::start(command, dir, &name);
+        let started = Instant::now();
         Traffic {
             client: self,
             topic: topic.to_owned(),
             process,
-            started: Instant::now(),
+            stop,
+            started,
         }
     }
 }
@@ -187,6 +181,7 @@ pub struct Traffic {
     /// Where.
     pub topic: String,
     process: process::Process,
+    stop: PathBuf,
     started: Instant,
 }
 
@@ -208,6 +203,18 @@ pub struct Report {
 }
 
 impl Traffic {
+    /// Ends the producing; what was sent may still be acknowledged and read.
+    pub fn stop(&self) {
+        std::fs::write(&self.stop, "").unwrap();
+    }
+
+    /// Whether the client has printed that its first event was acknowledged and read.
+    pub fn flows(&self) -> bool {
+        std::fs::read_to_string(&self.process.out)
+            .unwrap_or_default()
+            .contains("\"flows\"")
+    }
+
     /// Whether it is still under way.
     pub fn runs(&mut self) -> bool {
         self.process.runs()
@@ -235,23 +242,23 @@ impl Traffic {
             acknowledged: number("acknowledged"),
             consumed: number("consumed"),
             missing: missing.iter().filter_map(Value::as_u64).collect(),
-            ids: ranges(line["ids"].as_str().unwrap_or_default()),
+            ids: ranges(line["ids"].as_str().unwrap_or_default())?,
             errors: line["errors"].clone(),
         })
     }
 }
 
 /// Reads `0-41,43`.
-pub fn ranges(text: &str) -> Vec<(u64, u64)> {
-    let number = |text: &str| text.parse::<u64>().expect("a number");
+pub fn ranges(text: &str) -> Result<Vec<(u64, u64)>, String> {
+    let number = |n: &str| {
+        n.parse::<u64>()
+            .map_err(|e| format!("{e}: `{n}` in `{text}`"))
+    };
     text.split(',')
         .filter(|range| !range.is_empty())
         .map(|range| {
-            range
-                .split_once('-')
-                .map_or((number(range), number(range)), |(from, to)| {
-                    (number(from), number(to))
-                })
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            Ok((number(from)?, number(to)?))
         })
         .collect()
 }

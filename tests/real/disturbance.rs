@@ -7,10 +7,15 @@ use crate::lab::kordon::{IN_FRONT, Kordon};
 use crate::tally::Tally;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const VERSION: &str = "4.3.0";
 const REPORT_LIMIT: Duration = Duration::from_secs(150);
+/// How long nothing disturbs the traffic, before and after what does.
+const CALM: Duration = Duration::from_secs(3);
+/// How long a broker stays away: longer than it takes to be missed.
+const AWAY: Duration = Duration::from_secs(8);
+const FLOW_LIMIT: Duration = Duration::from_secs(60);
 /// A producer that answered fewer events than this did not work at all.
 const ACKNOWLEDGED_MIN: u64 = 100;
 
@@ -55,19 +60,22 @@ fn disturbed(
         .unwrap();
     let topics = topics(kafka, clients, way, 3)?;
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    let mut traffic = start(clients, bootstrap, &topics, (40, 45), dir.path());
-    sleep(Duration::from_secs(6));
+    let mut traffic = start(clients, bootstrap, &topics, 45, dir.path());
+    flowing(&mut traffic, &format!("three brokers {way}"), tally);
+    sleep(CALM);
     let leader = leader(kafka, &topics[0])?;
     let next = leader % 3 + 1;
     kafka.move_leader(&names, 0, next)?;
     println!("three brokers {way}: partition 0 went from broker {leader} to {next}");
     running(&mut traffic, "the leader change", way, tally);
-    sleep(Duration::from_secs(3));
+    sleep(CALM);
     kafka.kill_broker(next);
     println!("three brokers {way}: broker {next} killed");
-    sleep(Duration::from_secs(8));
+    sleep(AWAY);
     kafka.restart_broker(next)?;
     running(&mut traffic, "the broker's death", way, tally);
+    sleep(CALM);
+    traffic.iter().for_each(Traffic::stop);
     for one in traffic {
         let (client, topic) = (one.client, one.topic.clone());
         let case = "leader change and kill -9";
@@ -104,9 +112,9 @@ pub fn term(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         .unwrap();
     let mut kordon = Kordon::matrix(IN_FRONT, &kafka.addrs())?;
     let topics = topics(&kafka, &clients, "term", 1)?;
-    let mut traffic = start(&clients, &kordon.addr, &topics, (14, 6), dir.path());
-    sleep(Duration::from_secs(9));
-    running(&mut traffic, "SIGTERM", "kordon", tally);
+    let mut traffic = start(&clients, &kordon.addr, &topics, 6, dir.path());
+    flowing(&mut traffic, tier, tally);
+    sleep(CALM);
     match kordon.term(Duration::from_secs(40)) {
         Some(status) if status.success() => tally.pass(tier, "exit 0"),
         Some(status) => tally.fail(
@@ -122,6 +130,8 @@ pub fn term(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
             &format!("did not end\n{}", kordon.log(20)),
         ),
     }
+    sleep(CALM);
+    traffic.iter().for_each(Traffic::stop);
     for one in traffic {
         let (client, topic) = (one.client, one.topic.clone());
         match one
@@ -157,13 +167,29 @@ fn start(
     clients: &[Client],
     bootstrap: &str,
     topics: &[String],
-    seconds: (u32, u32),
+    grace: u32,
     dir: &Path,
 ) -> Vec<Traffic> {
     let pairs = clients.iter().zip(topics);
     pairs
-        .map(|(client, topic)| client.traffic(bootstrap, topic, seconds, dir))
+        .map(|(client, topic)| client.traffic(bootstrap, topic, grace, dir))
         .collect()
+}
+
+/// Waits until every client has had an event acknowledged and read.
+fn flowing(traffic: &mut [Traffic], tier: &str, tally: &mut Tally) {
+    let until = Instant::now() + FLOW_LIMIT;
+    while traffic.iter().any(|one| !one.flows()) && Instant::now() < until {
+        sleep(Duration::from_millis(100));
+    }
+    for one in traffic.iter().filter(|one| !one.flows()) {
+        tally.fail(
+            tier,
+            one.client.name,
+            "start",
+            &format!("nothing flows in {FLOW_LIMIT:?}"),
+        );
+    }
 }
 
 /// Traffic that ended early proves nothing about what comes next.
@@ -212,7 +238,7 @@ fn survived(
     report: Report,
     to_the_end: bool,
 ) -> Result<String, String> {
-    let stored = client::ranges(&kafka.ids(topic, report.acknowledged as usize)?);
+    let stored = client::ranges(&kafka.ids(topic, report.acknowledged as usize)?)?;
     let lost = client::lacking(&report.ids, &stored);
     let line = format!(
         "sent {}, acknowledged {}, consumed {}, errors {}",

@@ -449,16 +449,17 @@ async def traffic(bootstrap, topic, seconds, grace):
     producer = AIOKafkaProducer(enable_idempotence=True, acks="all", linger_ms=5,
                                 metadata_max_age_ms=5000, **stock)
     await producer.start()
-    sent, start, waiting = 0, time.monotonic(), []
+    sent, start, flow = 0, time.monotonic(), events.Flow(seconds)
 
     async def send(number):
         answer = await producer.send(topic, b"%d" % number)
         answer.add_done_callback(lambda answer: delivered(number, answer))
 
-    while time.monotonic() - start < seconds:
-        while sent < (time.monotonic() - start) * 200:
+    # A full buffer holds `send` back until a broker answers: not longer than the producing lasts.
+    while flow.goes_on(acknowledged, consumed):
+        while sent < (time.monotonic() - start) * 200 and flow.goes_on(acknowledged, consumed):
             try:
-                await asyncio.wait_for(send(sent), max(0.1, seconds + start - time.monotonic()))
+                await asyncio.wait_for(send(sent), 2)
             except (KafkaError, asyncio.TimeoutError) as error:
                 errors[type(error).__name__] = errors.get(type(error).__name__, 0) + 1
             sent += 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +49,14 @@ func traffic(bootstrap, topic string, length, grace time.Duration) {
 		panic(err)
 	}
 	sent, start := 0, time.Now()
-	for ; time.Since(start) < length; time.Sleep(5 * time.Millisecond) {
+	told := false
+	for ; time.Since(start) < length && !stopped(); time.Sleep(5 * time.Millisecond) {
+		mutex.Lock()
+		if !told && len(acknowledged) > 0 && len(consumed) > 0 {
+			told = true
+			say(map[string]int{"flows": sent})
+		}
+		mutex.Unlock()
 		for ; float64(sent) < time.Since(start).Seconds()*perSecond; sent++ {
 			id := sent
 			producer.Produce(context.Background(), &kgo.Record{Topic: topic, Value: []byte(strconv.Itoa(id))},
@@ -92,6 +100,13 @@ func traffic(bootstrap, topic string, length, grace time.Duration) {
 	say(map[string]any{"errors": failures, "sent": sent, "acknowledged": len(acknowledged),
 		"consumed": len(consumed), "refused": refused, "missing": lost[:min(20, len(lost))],
 		"ids": ranges(slices.Sorted(maps.Keys(acknowledged))), "traffic": topic})
+}
+
+// stopped hears from the harness, which makes the file named in TRAFFIC_STOP.
+func stopped() bool {
+	file := os.Getenv("TRAFFIC_STOP")
+	_, err := os.Stat(file)
+	return file != "" && err == nil
 }
 
 // ranges writes numbers as `0-41,43`.

@@ -1,10 +1,10 @@
 import java.util.ArrayList;
 import java.util.BitSet;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import java.util.TreeMap;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
@@ -36,9 +36,8 @@ final class Tool {
             }
             case "move-leader" -> {
                 try (var admin = new Settings(words.get(1)).admin()) {
-                    for (String topic : words.subList(4, words.size())) {
-                        move(admin, topic, Integer.parseInt(words.get(2)), Integer.parseInt(words.get(3)));
-                    }
+                    move(admin, words.subList(4, words.size()), Integer.parseInt(words.get(2)),
+                            Integer.parseInt(words.get(3)));
                     Facts.print(Map.of("leader", words.get(3)));
                 }
             }
@@ -72,24 +71,31 @@ final class Tool {
         return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
     }
 
-    /** Makes {@code to} the preferred replica of the partition, then elects it. */
-    private static void move(Admin admin, String topic, int partition, int to) throws Exception {
-        var at = new TopicPartition(topic, partition);
-        List<Integer> order = new ArrayList<>(List.of(to));
-        for (Node replica : describe(admin, topic).partitions().get(partition).replicas()) {
-            if (replica.id() != to) {
-                order.add(replica.id());
+    /** Makes {@code to} the preferred replica of the partition of each topic, then elects it. */
+    private static void move(Admin admin, List<String> topics, int partition, int to) throws Exception {
+        var orders = new HashMap<TopicPartition, Optional<NewPartitionReassignment>>();
+        for (String topic : topics) {
+            List<Integer> order = new ArrayList<>(List.of(to));
+            for (Node replica : describe(admin, topic).partitions().get(partition).replicas()) {
+                if (replica.id() != to) {
+                    order.add(replica.id());
+                }
             }
+            orders.put(new TopicPartition(topic, partition), Optional.of(new NewPartitionReassignment(order)));
         }
-        admin.alterPartitionReassignments(Map.of(at, Optional.of(new NewPartitionReassignment(order)))).all().get();
+        admin.alterPartitionReassignments(orders).all().get();
         for (int i = 0; i < 100; i++) {
-            Admins.error(() -> admin.electLeaders(ElectionType.PREFERRED, Set.of(at)).all().get());
-            Node leader = describe(admin, topic).partitions().get(partition).leader();
-            if (leader != null && leader.id() == to) {
+            Admins.error(() -> admin.electLeaders(ElectionType.PREFERRED, orders.keySet()).all().get());
+            boolean moved = true;
+            for (String topic : topics) {
+                Node leader = describe(admin, topic).partitions().get(partition).leader();
+                moved &= leader != null && leader.id() == to;
+            }
+            if (moved) {
                 return;
             }
             Thread.sleep(100);
         }
-        throw new IllegalStateException("broker " + to + " did not become leader of " + at);
+        throw new IllegalStateException("broker " + to + " did not become leader of " + orders.keySet());
     }
 }

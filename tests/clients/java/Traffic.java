@@ -1,3 +1,5 @@
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.BitSet;
 import java.util.LinkedHashMap;
@@ -30,11 +32,12 @@ final class Traffic {
         var errors = new TreeMap<String, Integer>();
         var reader = new Thread(() -> read(settings, topic));
         reader.start();
+        long announced = 0;
         int sent = 0;
         try (var producer = settings.producer("acks", "all", "enable.idempotence", true,
                 "delivery.timeout.ms", Math.max(grace, 6) * 1000, "request.timeout.ms", 5_000)) {
             long from = System.nanoTime();
-            while (System.nanoTime() - from < seconds * 1_000_000_000L) {
+            while (System.nanoTime() - from < seconds * 1_000_000_000L && !stopped()) {
                 while (sent < (System.nanoTime() - from) / (1_000_000_000L / PER_SECOND)) {
                     int id = sent++;
                     producer.send(new ProducerRecord<>(topic, Events.text("" + id)), (answer, error) -> {
@@ -47,6 +50,14 @@ final class Traffic {
                             }
                         }
                     });
+                }
+                if (announced == 0) {
+                    synchronized (this) {
+                        announced = acknowledged.isEmpty() || consumed.isEmpty() ? 0 : sent;
+                    }
+                    if (announced > 0) {
+                        Facts.print(Map.of("flows", announced));
+                    }
                 }
                 Thread.sleep(5);
             }
@@ -69,6 +80,12 @@ final class Traffic {
         }
         Facts.print(line);
         System.exit(0);
+    }
+
+    /** The harness ends the producing by making the file named in TRAFFIC_STOP. */
+    private static boolean stopped() {
+        String file = System.getenv("TRAFFIC_STOP");
+        return file != null && Files.exists(Path.of(file));
     }
 
     private void read(Settings settings, String topic) {

@@ -1,6 +1,8 @@
 // Numbered events (acks=all, idempotent) while a group reads them; then what was lost.
 'use strict'
 
+const fs = require('fs')
+
 const PER_SECOND = 200
 const BATCH_MAX = 100
 
@@ -45,7 +47,14 @@ async function traffic(kafka, topic, seconds, grace) {
   }
   let busy = Promise.resolve()
   let idle = true
-  while (Date.now() - start < seconds * 1000) {
+  let told = false
+  // The harness ends the producing by making the file named in TRAFFIC_STOP.
+  const stopped = () => process.env.TRAFFIC_STOP && fs.existsSync(process.env.TRAFFIC_STOP)
+  while (Date.now() - start < seconds * 1000 && !stopped()) {
+    if (!told && acknowledged.size > 0 && consumed.size > 0) {
+      told = true
+      console.log(JSON.stringify({ flows: sent }))
+    }
     for (; sent < ((Date.now() - start) / 1000) * PER_SECOND; sent++) waiting.push(sent)
     if (idle && waiting.length > 0) {
       idle = false

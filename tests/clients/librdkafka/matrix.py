@@ -489,8 +489,8 @@ def traffic(bootstrap, topic, seconds, grace):
     reader.start()
     producer = Producer({**stock, "enable.idempotence": True, "acks": "all", "linger.ms": 5,
                          "message.timeout.ms": max(grace, 6) * 1000})
-    sent, start = 0, time.monotonic()
-    while time.monotonic() - start < seconds:
+    sent, start, flow = 0, time.monotonic(), events.Flow(seconds)
+    while flow.goes_on(acknowledged, consumed):
         while sent < (time.monotonic() - start) * 200:
             producer.produce(topic, b"%d" % sent,
                              on_delivery=lambda error, _, number=sent: delivered(number, error))
