@@ -11,6 +11,7 @@ import traceback
 PARTITIONS = 3
 COUNT = 60
 FIRST_MS = 1735689600000
+PER_SECOND = 100
 
 
 class Skip(Exception):

@@ -145,7 +145,14 @@ pub fn java() -> Command {
         lab.join("java").display(),
         lab.display()
     );
-    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-cp", &path, "Matrix"]);
+    command.args([
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        &path,
+        "Matrix",
+    ]);
     command
 }
 

@@ -211,7 +211,7 @@ impl Kafka {
         let mut command = Command::new("java");
         let libs = part::cache().join(format!("kafka-{}/libs/*", self.version));
         command
-            .args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp"])
+            .args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
             .arg(libs);
         command
     }

@@ -60,22 +60,37 @@ fn disturbed(
         .unwrap();
     let topics = topics(kafka, clients, way, 3)?;
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let from = Instant::now();
     let mut traffic = start(clients, bootstrap, &topics, 45, dir.path());
     flowing(&mut traffic, &format!("three brokers {way}"), tally);
+    println!(
+        "three brokers {way}: traffic flows at {} s",
+        from.elapsed().as_secs()
+    );
     sleep(CALM);
     let leader = leader(kafka, &topics[0])?;
     let next = leader % 3 + 1;
     kafka.move_leader(&names, 0, next)?;
-    println!("three brokers {way}: partition 0 went from broker {leader} to {next}");
+    println!(
+        "three brokers {way}: partition 0 went from broker {leader} to {next} at {} s",
+        from.elapsed().as_secs()
+    );
     running(&mut traffic, "the leader change", way, tally);
     sleep(CALM);
     kafka.kill_broker(next);
-    println!("three brokers {way}: broker {next} killed");
+    println!(
+        "three brokers {way}: broker {next} killed at {} s",
+        from.elapsed().as_secs()
+    );
     sleep(AWAY);
     kafka.restart_broker(next)?;
     running(&mut traffic, "the broker's death", way, tally);
     sleep(CALM);
     traffic.iter().for_each(Traffic::stop);
+    println!(
+        "three brokers {way}: stopped at {} s",
+        from.elapsed().as_secs()
+    );
     for one in traffic {
         let (client, topic) = (one.client, one.topic.clone());
         let case = "leader change and kill -9";

@@ -457,7 +457,7 @@ async def traffic(bootstrap, topic, seconds, grace):
 
     # A full buffer holds `send` back until a broker answers: not longer than the producing lasts.
     while flow.goes_on(acknowledged, consumed):
-        while sent < (time.monotonic() - start) * 200 and flow.goes_on(acknowledged, consumed):
+        while sent < (time.monotonic() - start) * events.PER_SECOND and flow.goes_on(acknowledged, consumed):
             try:
                 await asyncio.wait_for(send(sent), 2)
             except (KafkaError, asyncio.TimeoutError) as error:

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const perSecond = 200
+const perSecond = 100
 
 // traffic produces numbered events (acks=all, idempotent) while a group reads them, and then says
 // what was lost.

@@ -12,7 +12,7 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 
 /** Produces numbered events (acks=all, idempotent) while a group reads them; then what was lost. */
 final class Traffic {
-    private static final int PER_SECOND = 200;
+    private static final int PER_SECOND = 100;
     private final BitSet acknowledged = new BitSet();
     private final BitSet consumed = new BitSet();
     private final AtomicInteger refused = new AtomicInteger();

@@ -3,8 +3,9 @@
 
 const fs = require('fs')
 
-const PER_SECOND = 200
+const PER_SECOND = 100
 const BATCH_MAX = 100
+const PARTITIONS = 3
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
@@ -35,9 +36,15 @@ async function traffic(kafka, topic, seconds, grace) {
   const start = Date.now()
   const produce = async (until) => {
     while (waiting.length > 0 && Date.now() < until) {
-      const ids = waiting.splice(0, BATCH_MAX)
+      // One partition for each call: a retry of kafkajs leaves out what moved to a broker that
+      // has answered for the same call already, and still reports success.
+      const partition = waiting[0] % PARTITIONS
+      const ids = waiting.filter((id) => id % PARTITIONS === partition).slice(0, BATCH_MAX)
+      const taken = new Set(ids)
+      waiting.splice(0, waiting.length, ...waiting.filter((id) => !taken.has(id)))
       try {
-        await producer.send({ topic, acks: -1, messages: ids.map((id) => ({ value: String(id) })) })
+        const messages = ids.map((id) => ({ value: String(id), partition }))
+        await producer.send({ topic, acks: -1, messages })
         ids.forEach((id) => acknowledged.add(id))
       } catch (error) {
         const name = error.type || error.name

@@ -491,7 +491,7 @@ def traffic(bootstrap, topic, seconds, grace):
                          "message.timeout.ms": max(grace, 6) * 1000})
     sent, start, flow = 0, time.monotonic(), events.Flow(seconds)
     while flow.goes_on(acknowledged, consumed):
-        while sent < (time.monotonic() - start) * 200:
+        while sent < (time.monotonic() - start) * events.PER_SECOND:
             producer.produce(topic, b"%d" % sent,
                              on_delivery=lambda error, _, number=sent: delivered(number, error))
             sent += 1
