@@ -27,5 +27,6 @@ pub mod telemetry;
 
 // Words that all stages share.
 pub mod clock;
+pub mod document;
 pub mod principal;
 pub mod problem;

@@ -1,1 +1,130 @@
-//! (being written)
+//! The commands. Exit codes: 0 ok, 1 found a problem, 2 used wrongly.
+
+pub mod certs;
+pub mod check;
+pub mod docs;
+pub mod run;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// A Kafka-protocol sidecar proxy: identity, access rules, quotas and schemas in front of Kafka
+#[derive(Debug, Parser)]
+#[command(name = "kordon", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy in the foreground; SIGTERM drains, SIGHUP reloads policies and schemas
+    #[command(after_help = "Example:\n  kordon run -c kordon.yaml")]
+    Run {
+        /// The configuration
+        #[arg(short, long, value_name = "FILE", default_value = "kordon.yaml")]
+        config: PathBuf,
+    },
+    /// Show the whole of the proxy on this machine, on an embedded broker
+    #[cfg(feature = "demo")]
+    #[command(after_help = "Example:\n  kordon demo --once")]
+    Demo {
+        /// End after the tour; exit code 1 if any step did not behave
+        #[arg(long)]
+        once: bool,
+    },
+    /// Check configurations and policies, all mistakes at once
+    #[command(after_help = "Example:\n  kordon check kordon.yaml policies/")]
+    Check {
+        /// Configuration files and policy directories
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+        /// How results are printed
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// Exit with 1 for warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Make a development certificate authority and leaf certificates
+    #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
+    Certs(certs::Options),
+    /// Print the generated tables
+    #[command(after_help = "Example:\n  kordon docs apis")]
+    Docs {
+        /// Which table
+        #[arg(value_enum)]
+        table: docs::Table,
+    },
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  kordon completions bash > /etc/bash_completion.d/kordon")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Runs the command that the arguments name; returns the exit code.
+pub fn main() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    let mut out = std::io::stdout();
+    match arguments.command {
+        Command::Run { config } => run::run(&config),
+        #[cfg(feature = "demo")]
+        Command::Demo { once } => crate::demo::run_with(run::start_for_demo, once, &mut out),
+        Command::Check {
+            paths,
+            format,
+            strict,
+        } => {
+            let format = match format {
+                Format::Text => check::Format::Text,
+                Format::Json => check::Format::Json,
+            };
+            or_broken_pipe(check::run(&paths, format, strict, &mut out))
+        }
+        Command::Certs(options) => certs::run(&options, &mut out),
+        Command::Docs { table } => {
+            or_broken_pipe(out.write_all(table.markdown().as_bytes()).map(|()| 0))
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "kordon", &mut out);
+            0
+        }
+    }
+}
+
+/// Whoever reads the output may stop early (`| head`): that is not a problem found.
+fn or_broken_pipe(written: std::io::Result<u8>) -> u8 {
+    match written {
+        Ok(code) => code,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,3 +1,18 @@
-//! Net (being written).
+//! Sockets: where clients arrive and how bytes move.
+//!
+//! * [`settings`]: what the configuration says
+//! * [`listen`]: accept loops, opened and closed as brokers come and go
+//! * [`ports`]: which broker has which local port
+//! * [`stream`]: one connection, with or without TLS
+//! * [`tls`]: rustls settings for both sides
+//! * [`buffer`]: large buffers, held only while bytes flow
 
+pub mod buffer;
+pub mod listen;
+pub mod ports;
 pub mod settings;
+pub mod stream;
+pub mod tls;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,3 +1,33 @@
-//! Policy (being written).
+//! May this principal do this? Pure: no I/O, no clock, no log, no panic.
+//!
+//! The rules of evaluation are those of Apache Kafka's `StandardAuthorizer`:
+//! 1. A super user may do everything, whatever a rule says.
+//! 2. A rule speaks about a subject if one of its principals and one of its hosts match.
+//! 3. A rule speaks about a resource if one of its patterns of that kind matches the name: equal,
+//!    prefix, or every name. No pattern is more important than another.
+//! 4. A rule speaks about an operation if it names it or `All`.
+//! 5. An allow of Read, Write, Delete or Alter also allows Describe; an allow of AlterConfigs also
+//!    allows DescribeConfigs. A deny implies nothing.
+//! 6. Any matching deny refuses; else any matching allow allows; else the answer is no.
+//!
+//! One deliberate difference: in Kafka 4.3 a rule on the wildcard `*` does not reach names that
+//! themselves begin with a star and are longer, such as a group `*a`; a deny is blind to them as
+//! well. Here `*` is every name.
+//!
+//! Beyond Kafka: `Group:` and `Tenant:` principals, CIDR hosts, and the variables `${tenant}` and
+//! `${principal}` in names, inserted as literal text. Where a variable has no value, an allow
+//! matches nothing and a deny matches every name of its kind.
+//!
+//! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection.
 
+mod compile;
+mod decide;
 pub mod model;
+pub mod parse;
+pub mod rule;
+
+pub use compile::PolicySet;
+pub use decide::{Considered, View};
+
+#[cfg(test)]
+mod tests;

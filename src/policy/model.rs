@@ -76,3 +76,112 @@ pub struct Decision {
     /// The rule that decided; `None`: no rule matched (default deny), or a super user.
     pub rule: Option<RuleRef>,
 }
+
+impl Operation {
+    /// Every operation, in the order of Kafka's codes.
+    pub const EVERY: [Operation; 14] = [
+        Operation::All,
+        Operation::Read,
+        Operation::Write,
+        Operation::Create,
+        Operation::Delete,
+        Operation::Alter,
+        Operation::Describe,
+        Operation::ClusterAction,
+        Operation::DescribeConfigs,
+        Operation::AlterConfigs,
+        Operation::IdempotentWrite,
+        Operation::CreateTokens,
+        Operation::DescribeTokens,
+        Operation::TwoPhaseCommit,
+    ];
+
+    /// The name as policies and Kafka's tools write it: `DescribeConfigs`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::All => "All",
+            Operation::Read => "Read",
+            Operation::Write => "Write",
+            Operation::Create => "Create",
+            Operation::Delete => "Delete",
+            Operation::Alter => "Alter",
+            Operation::Describe => "Describe",
+            Operation::ClusterAction => "ClusterAction",
+            Operation::DescribeConfigs => "DescribeConfigs",
+            Operation::AlterConfigs => "AlterConfigs",
+            Operation::IdempotentWrite => "IdempotentWrite",
+            Operation::CreateTokens => "CreateTokens",
+            Operation::DescribeTokens => "DescribeTokens",
+            Operation::TwoPhaseCommit => "TwoPhaseCommit",
+        }
+    }
+
+    /// The operation of that name, in this very spelling.
+    pub fn named(name: &str) -> Option<Operation> {
+        Operation::EVERY.into_iter().find(|o| o.name() == name)
+    }
+}
+
+impl ResourceKind {
+    /// Every kind, in the order of Kafka's codes.
+    pub const EVERY: [ResourceKind; 6] = [
+        ResourceKind::Topic,
+        ResourceKind::Group,
+        ResourceKind::Cluster,
+        ResourceKind::TransactionalId,
+        ResourceKind::DelegationToken,
+        ResourceKind::User,
+    ];
+
+    /// The name as Kafka's tools write it: `TransactionalId`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ResourceKind::Topic => "Topic",
+            ResourceKind::Group => "Group",
+            ResourceKind::Cluster => "Cluster",
+            ResourceKind::TransactionalId => "TransactionalId",
+            ResourceKind::DelegationToken => "DelegationToken",
+            ResourceKind::User => "User",
+        }
+    }
+
+    /// Whether any Kafka API asks for this operation on this kind of resource.
+    pub fn knows(self, operation: Operation) -> bool {
+        use Operation as O;
+        match self {
+            _ if operation == O::All => true,
+            ResourceKind::Topic => matches!(
+                operation,
+                O::Read
+                    | O::Write
+                    | O::Create
+                    | O::Describe
+                    | O::Delete
+                    | O::Alter
+                    | O::DescribeConfigs
+                    | O::AlterConfigs
+            ),
+            ResourceKind::Group => matches!(
+                operation,
+                O::Read | O::Describe | O::Delete | O::DescribeConfigs | O::AlterConfigs
+            ),
+            // Delete: DeleteTopics asks the cluster first, as CreateTopics does.
+            ResourceKind::Cluster => matches!(
+                operation,
+                O::Create
+                    | O::Delete
+                    | O::ClusterAction
+                    | O::DescribeConfigs
+                    | O::AlterConfigs
+                    | O::IdempotentWrite
+                    | O::Alter
+                    | O::Describe
+            ),
+            ResourceKind::TransactionalId => {
+                matches!(operation, O::Describe | O::Write | O::TwoPhaseCommit)
+            }
+            ResourceKind::DelegationToken => operation == O::Describe,
+            ResourceKind::User => matches!(operation, O::CreateTokens | O::DescribeTokens),
+        }
+    }
+}

@@ -1,1 +1,7 @@
-//! (being written)
+//! One client connection between its first byte and its last: how the client authenticates
+//! ([`handshake`]), what is still owed to it ([`inflight`]), and which fetch sessions belong to
+//! whom ([`fetch_sessions`]).
+
+pub mod fetch_sessions;
+pub mod handshake;
+pub mod inflight;

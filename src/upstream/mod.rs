@@ -1,1 +1,13 @@
-//! (being written)
+//! The broker side: which brokers there are, how to reach them, what they can do, and which
+//! topic an id stands for.
+//!
+//! * [`dial`]: one connection, within time limits
+//! * [`topology`]: what is known of the cluster; pure maps behind a lock
+//! * [`control`]: the proxy's own connection, which asks for what is not known
+
+pub mod control;
+pub mod dial;
+pub mod topology;
+
+pub use control::Cluster;
+pub use topology::{BrokerId, Target, Topology};

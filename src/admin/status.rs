@@ -1,0 +1,108 @@
+//! What the status page and `/api/status` show, as plain values.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use super::AdminState;
+use crate::clock;
+use crate::telemetry::audit::rfc3339_ms;
+
+/// What only the running program knows. Called for each request of a page: cheap, never blocking.
+pub trait StatusSource: Send + Sync {
+    /// The listeners, in the order of the configuration.
+    fn listeners(&self) -> Vec<ListenerStatus>;
+    /// The policies in force.
+    fn policy(&self) -> PolicyStatus;
+}
+
+/// One listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerStatus {
+    /// The configured name.
+    pub name: String,
+    /// Where clients find their first broker.
+    pub bind: SocketAddr,
+    /// Whether clients speak TLS.
+    pub tls: bool,
+    /// How clients prove who they are: `static`, `mtls`, `oauthbearer`.
+    pub identity: &'static str,
+    /// The brokers seen so far, by id.
+    pub brokers: Vec<BrokerStatus>,
+}
+
+/// What a listener offers for one broker.
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokerStatus {
+    /// Kafka's node id.
+    pub id: i32,
+    /// `host:port` as clients are told; never the broker's own address.
+    pub advertised: String,
+}
+
+/// The policies in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyStatus {
+    /// `false` where the configuration says `authorization: off`.
+    pub authorization: bool,
+    /// Digest over all policy files, in hexadecimal; empty where there are none.
+    pub digest: String,
+    /// Number of the snapshot.
+    pub generation: u64,
+    /// When the snapshot was loaded.
+    #[serde(serialize_with = "rfc3339")]
+    pub loaded: SystemTime,
+    /// The files, as named by the configuration.
+    pub files: Vec<String>,
+}
+
+/// Everything the status page shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// This program's version.
+    pub version: &'static str,
+    /// When the process started.
+    #[serde(serialize_with = "rfc3339")]
+    pub started: SystemTime,
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What an operator should know although the process serves.
+    pub notes: BTreeMap<&'static str, String>,
+    /// The listeners.
+    pub listeners: Vec<ListenerStatus>,
+    /// Open connections by tenant, then by listener.
+    pub connections: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The policies in force.
+    pub policy: PolicyStatus,
+    /// How long they have been in force, in seconds.
+    pub policy_age_seconds: u64,
+}
+
+impl Status {
+    /// The state as it is now.
+    pub fn of(state: &AdminState) -> Self {
+        let policy = state.source.policy();
+        let reason = state.readiness.reason();
+        let age = clock::wall().duration_since(policy.loaded);
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            started: state.recorder.started(),
+            ready: reason.is_none(),
+            reason,
+            notes: state.readiness.notes(),
+            listeners: state.source.listeners(),
+            connections: state.recorder.connections(),
+            policy_age_seconds: age.unwrap_or_default().as_secs(),
+            policy,
+        }
+    }
+}
+
+fn rfc3339<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339_ms(*at))
+}

@@ -1,0 +1,361 @@
+//! Groups of every kind: classic, consumer (KIP-848), share (KIP-932) and streams (KIP-1071).
+
+use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
+use super::lens::{Answered, Question, Refusal, mirror, topic_of};
+use crate::policy::model::{Operation, ResourceKind};
+use crate::wire::tree::{Node, StructNode};
+
+/// DESCRIBE on each group, DESCRIBE on each topic. A group that is refused says so as a whole;
+/// a topic that is named and refused says so on each partition; where all topics were asked
+/// for, the answer is filtered instead.
+pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
+    if q.version < 8 {
+        q.need(Operation::Describe, ResourceKind::Group, "GroupId")?;
+        if q.request.is_null("Topics") {
+            return Ok(());
+        }
+        return q.strip_topics("Topics", Operation::Describe, "Topics");
+    }
+    let Some(model) = q.response_element("Groups") else {
+        return Ok(());
+    };
+    let topic_model = model.element("Topics");
+    let (version, guard) = (q.version, &mut *q.guard);
+    let mut refused = Vec::new();
+    let mut changed = false;
+    q.request.structs_mut("Groups").retain_mut(|group| {
+        let id = group.text("GroupId").unwrap_or_default().to_owned();
+        let mut answer = model.clone();
+        answer.set_text("GroupId", Some(&id));
+        if !guard.allows(Operation::Describe, ResourceKind::Group, &id) {
+            answer.set_int("ErrorCode", GROUP_AUTHORIZATION_FAILED.into());
+            refused.push(("Groups", answer));
+            return false;
+        }
+        if group.is_null("Topics") {
+            return true;
+        }
+        let mut topics = Vec::new();
+        group.structs_mut("Topics").retain(|topic| {
+            let code = match topic_of(topic, version, guard) {
+                Some(name) if guard.allows(Operation::Describe, ResourceKind::Topic, &name) => {
+                    return true;
+                }
+                Some(_) => TOPIC_AUTHORIZATION_FAILED,
+                None => errors::UNKNOWN_TOPIC_ID,
+            };
+            let mut element = mirror(topic, &topic_model, version, code);
+            for partition in element.structs_mut("Partitions") {
+                partition
+                    .set_int("CommittedOffset", -1)
+                    .set_text("Metadata", Some(""));
+            }
+            topics.push(element);
+            false
+        });
+        if !topics.is_empty() {
+            changed = true;
+            // The group goes on with the topics that are left; its refused topics are merged
+            // into the group of the answer by its name.
+            *answer.structs_mut("Topics") = topics;
+            refused.push((MERGE_INTO_GROUP, answer));
+        }
+        true
+    });
+    q.changed |= changed || !refused.is_empty();
+    q.refused.append(&mut refused);
+    if q.request.structs("Groups").is_empty() && !q.refused.is_empty() {
+        return Err(Refusal::Answer(q.local_answer()));
+    }
+    Ok(())
+}
+
+/// The name under which `offset_fetch` and `describe_share_offsets` remember topics that belong
+/// into a group the broker answers.
+pub const MERGE_INTO_GROUP: &str = "Groups/Topics";
+
+/// Puts refused topics into the groups they belong to.
+pub fn merge_into_groups(response: &mut StructNode, element: &StructNode) {
+    let id = element.text("GroupId");
+    for group in response.structs_mut("Groups") {
+        if group.text("GroupId") == id && group.int("ErrorCode") == 0 {
+            group
+                .structs_mut("Topics")
+                .extend_from_slice(element.structs("Topics"));
+        }
+    }
+}
+
+pub(super) fn refuse_offset_fetch(q: &Question, code: i16) -> StructNode {
+    let mut response = q.empty_response();
+    if q.version >= 2 {
+        response.set_int("ErrorCode", code.into());
+        return response;
+    }
+    let model = response.element("Topics");
+    let topics = q.request.structs("Topics").iter().map(|topic| {
+        let mut element = mirror(topic, &model, q.version, code);
+        for partition in element.structs_mut("Partitions") {
+            partition
+                .set_int("CommittedOffset", -1)
+                .set_text("Metadata", Some(""));
+        }
+        element
+    });
+    *response.structs_mut("Topics") = topics.collect();
+    response
+}
+
+/// Where all topics were asked for, those that may not be described are left out silently.
+/// (Refused topics that were named are merged after this filter.)
+pub(super) fn filter_offset_fetch(a: &mut Answered) {
+    let (version, guard) = (a.version, &mut *a.guard);
+    let mut keep = |topic: &StructNode| match topic_of(topic, version, guard) {
+        Some(name) => guard.sees(Operation::Describe, ResourceKind::Topic, &name),
+        None => false,
+    };
+    if version < 8 {
+        a.response.structs_mut("Topics").retain(&mut keep);
+        return;
+    }
+    for group in a.response.structs_mut("Groups") {
+        group.structs_mut("Topics").retain(&mut keep);
+    }
+}
+
+/// DESCRIBE on the group or transactional id; a refused key answers node -1 with no address.
+/// Keys of share groups' state (type 2) are the brokers' own.
+pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
+    let kind = match (q.version >= 1)
+        .then(|| q.request.int("KeyType"))
+        .unwrap_or(0)
+    {
+        0 => Some(ResourceKind::Group),
+        1 => Some(ResourceKind::TransactionalId),
+        2 if q.version >= 6 => None,
+        // The broker answers INVALID_REQUEST.
+        _ => return Ok(()),
+    };
+    let code = kind.map_or(errors::CLUSTER_AUTHORIZATION_FAILED, errors::denied);
+    if q.version < 4 {
+        let key = q.request.text("Key").unwrap_or_default();
+        if kind.is_some_and(|kind| q.guard.allows(Operation::Describe, kind, key)) {
+            return Ok(());
+        }
+        let mut response = q.empty_response();
+        response
+            .set_int("ErrorCode", code.into())
+            .set_int("NodeId", -1)
+            .set_int("Port", -1);
+        return Err(Refusal::Answer(response));
+    }
+    let Some(model) = q.response_element("Coordinators") else {
+        return Ok(());
+    };
+    let mut refused = Vec::new();
+    let guard = &mut *q.guard;
+    q.request.array_mut("CoordinatorKeys").retain(|node| {
+        let key = node.text().unwrap_or_default();
+        let keep = kind.is_some_and(|kind| guard.allows(Operation::Describe, kind, key));
+        if !keep {
+            let mut answer = model.clone();
+            answer
+                .set_text("Key", Some(key))
+                .set_int("ErrorCode", code.into());
+            answer.set_int("NodeId", -1).set_int("Port", -1);
+            refused.push(("Coordinators", answer));
+        }
+        keep
+    });
+    q.changed |= !refused.is_empty();
+    q.refused.append(&mut refused);
+    match q.request.texts("CoordinatorKeys").next().is_none() && !q.refused.is_empty() {
+        true => Err(Refusal::Answer(q.local_answer())),
+        false => Ok(()),
+    }
+}
+
+/// Groups that may not be described are not listed. (A broker shows everything to who may
+/// describe the cluster.)
+pub(super) fn filter_list_groups(a: &mut Answered) {
+    use crate::policy::model::CLUSTER_NAME;
+    if a.guard
+        .sees(Operation::Describe, ResourceKind::Cluster, CLUSTER_NAME)
+    {
+        return;
+    }
+    let guard = &mut *a.guard;
+    a.response.structs_mut("Groups").retain(|group| {
+        let id = group.text("GroupId").unwrap_or_default();
+        guard.sees(Operation::Describe, ResourceKind::Group, id)
+    });
+}
+
+/// READ on the group, DESCRIBE on every subscribed topic. A regular expression is resolved by
+/// the broker, for the proxy's identity: it passes only where the subject may describe every
+/// topic there is (threat 20).
+pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
+    q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
+    q.need_all_topics(Operation::Describe, "SubscribedTopicNames")?;
+    let regex = q.version >= 1
+        && q.request
+            .text("SubscribedTopicRegex")
+            .is_some_and(|regex| !regex.is_empty());
+    if regex && !q.guard.allows_all(Operation::Describe, ResourceKind::Topic) {
+        return Err(q.refuse(TOPIC_AUTHORIZATION_FAILED));
+    }
+    Ok(())
+}
+
+/// As for consumer groups, over every topic of the topology.
+pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
+    q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
+    let Some(topology) = q.request.nested("Topology") else {
+        return Ok(());
+    };
+    let mut names = Vec::new();
+    let mut regex = false;
+    for part in topology.structs("Subtopologies") {
+        names.extend(part.texts("SourceTopics").map(str::to_owned));
+        names.extend(part.texts("RepartitionSinkTopics").map(str::to_owned));
+        for array in ["RepartitionSourceTopics", "StateChangelogTopics"] {
+            let topics = part.structs(array).iter();
+            names.extend(topics.map(|t| t.text("Name").unwrap_or_default().to_owned()));
+        }
+        regex |= part.texts("SourceTopicRegex").next().is_some();
+    }
+    let mut allowed = true;
+    for name in &names {
+        allowed &= q
+            .guard
+            .allows(Operation::Describe, ResourceKind::Topic, name);
+    }
+    if regex {
+        allowed &= q.guard.allows_all(Operation::Describe, ResourceKind::Topic);
+    }
+    match allowed {
+        true => Ok(()),
+        false => Err(q.refuse(TOPIC_AUTHORIZATION_FAILED)),
+    }
+}
+
+/// READ on the group and on each topic. Refused topics carry the error for what is fetched and,
+/// where the request acknowledges records of theirs, for that too.
+pub(super) fn share_fetch(q: &mut Question) -> Result<(), Refusal> {
+    q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
+    q.strip_topics("Topics", Operation::Read, "Responses")?;
+    // A topic to forget need not be readable, but must not reach the broker unknown.
+    Ok(())
+}
+
+/// A described group is replaced by an error if any topic its members are assigned may not be
+/// described: half an assignment would be a lie.
+pub(super) fn filter_describe(a: &mut Answered) {
+    let guard = &mut *a.guard;
+    for group in a.response.structs_mut("Groups") {
+        let mut visible = true;
+        for member in group.structs("Members") {
+            for assignment in ["Assignment", "TargetAssignment"] {
+                if !member.has(assignment) {
+                    continue;
+                }
+                let topics = member
+                    .nested(assignment)
+                    .map(|m| m.structs("TopicPartitions"));
+                for topic in topics.unwrap_or_default() {
+                    let name = topic.text("TopicName").unwrap_or_default();
+                    visible &= guard.sees(Operation::Describe, ResourceKind::Topic, name);
+                }
+            }
+        }
+        if !visible {
+            hide_group(group);
+        }
+    }
+}
+
+/// As above, over the topics of the topology.
+pub(super) fn filter_streams_describe(a: &mut Answered) {
+    let guard = &mut *a.guard;
+    for group in a.response.structs_mut("Groups") {
+        let parts = group.nested("Topology").map(|t| t.structs("Subtopologies"));
+        let mut names: Vec<String> = Vec::new();
+        for part in parts.unwrap_or_default() {
+            names.extend(part.texts("SourceTopics").map(str::to_owned));
+            names.extend(part.texts("RepartitionSinkTopics").map(str::to_owned));
+            for array in ["RepartitionSourceTopics", "StateChangelogTopics"] {
+                let topics = part.structs(array).iter();
+                names.extend(topics.map(|t| t.text("Name").unwrap_or_default().to_owned()));
+            }
+        }
+        let mut sees = |n: &String| guard.sees(Operation::Describe, ResourceKind::Topic, n);
+        if !names.iter().all(&mut sees) {
+            hide_group(group);
+            group.set("Topology", Node::Struct(None));
+        }
+    }
+}
+
+fn hide_group(group: &mut StructNode) {
+    let mut hidden = StructNode::new(group.layout());
+    hidden.set_text("GroupId", group.text("GroupId"));
+    hidden.set_int("ErrorCode", TOPIC_AUTHORIZATION_FAILED.into());
+    *group = hidden;
+}
+
+/// DESCRIBE on each group and each named topic, as OffsetFetch.
+pub(super) fn describe_share_offsets(q: &mut Question) -> Result<(), Refusal> {
+    let Some(model) = q.response_element("Groups") else {
+        return Ok(());
+    };
+    let topic_model = model.element("Topics");
+    let (version, guard) = (q.version, &mut *q.guard);
+    let mut refused = Vec::new();
+    q.request.structs_mut("Groups").retain_mut(|group| {
+        let id = group.text("GroupId").unwrap_or_default().to_owned();
+        let mut answer = model.clone();
+        answer.set_text("GroupId", Some(&id));
+        if !guard.allows(Operation::Describe, ResourceKind::Group, &id) {
+            answer.set_int("ErrorCode", GROUP_AUTHORIZATION_FAILED.into());
+            refused.push(("Groups", answer));
+            return false;
+        }
+        if group.is_null("Topics") {
+            return true;
+        }
+        let mut topics = Vec::new();
+        group.structs_mut("Topics").retain(|topic| {
+            let name = topic.text("TopicName").unwrap_or_default();
+            if guard.allows(Operation::Describe, ResourceKind::Topic, name) {
+                return true;
+            }
+            let mut element = mirror(topic, &topic_model, version, TOPIC_AUTHORIZATION_FAILED);
+            for partition in element.structs_mut("Partitions") {
+                partition.set_int("StartOffset", -1);
+            }
+            topics.push(element);
+            false
+        });
+        if !topics.is_empty() {
+            *answer.structs_mut("Topics") = topics;
+            refused.push((MERGE_INTO_GROUP, answer));
+        }
+        true
+    });
+    q.changed |= !refused.is_empty();
+    q.refused.append(&mut refused);
+    match q.request.structs("Groups").is_empty() && !q.refused.is_empty() {
+        true => Err(Refusal::Answer(q.local_answer())),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn filter_share_offsets(a: &mut Answered) {
+    let guard = &mut *a.guard;
+    for group in a.response.structs_mut("Groups") {
+        group.structs_mut("Topics").retain(|topic| {
+            let name = topic.text("TopicName").unwrap_or_default();
+            guard.sees(Operation::Describe, ResourceKind::Topic, name)
+        });
+    }
+}

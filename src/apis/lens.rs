@@ -1,0 +1,510 @@
+//! How the functions behind the rows look at a request: what they may ask ([`Guard`]), the
+//! request under judgement ([`Question`]), the answer under filtering ([`Answered`]), and the
+//! moves that many APIs share: need an operation, strip refused topics, mirror a request's
+//! entities into an error answer.
+
+use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
+use crate::wire::layout::{Field, Role, Struct};
+use crate::wire::primitive::WireError;
+use crate::wire::tree::{Node, StructNode};
+use crate::wire::walk::{Scalar, Visitor};
+
+use super::errors;
+use super::{Api, Refuse, groups, produce};
+
+/// What the stages answer about the subject of a request.
+pub trait Guard {
+    /// Whether the subject may do this; a refusal is remembered for the audit log.
+    fn allows(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool;
+
+    /// As `allows`, for questions whose refusal is not one the client sees (filtered lists).
+    fn sees(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool;
+
+    /// Whether the subject may do this on some resource of the kind (Kafka's
+    /// `authorizeByResourceType`).
+    fn allows_any(&mut self, operation: Operation, kind: ResourceKind) -> bool;
+
+    /// Whether the subject may do this on every resource of the kind.
+    fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool;
+
+    /// The name of the topic with that id; `None`: no such topic is known.
+    fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
+}
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is answered here.
+    Answer(StructNode),
+    /// The connection ends, as at a broker.
+    Close(&'static str),
+}
+
+/// A request under judgement.
+pub struct Question<'a> {
+    /// The row.
+    pub api: &'static Api,
+    /// The version of the request.
+    pub version: i16,
+    /// The request; judging may take parts out.
+    pub request: &'a mut StructNode,
+    /// Whom to ask.
+    pub guard: &'a mut dyn Guard,
+    /// Parts of the answer that were decided here: (array of the response, element).
+    pub refused: Vec<(&'static str, StructNode)>,
+    /// Whether the request was changed.
+    pub changed: bool,
+}
+
+/// An answer on its way back.
+pub struct Answered<'a> {
+    /// The version.
+    pub version: i16,
+    /// The answer; filtering may take parts out.
+    pub response: &'a mut StructNode,
+    /// Whom to ask.
+    pub guard: &'a mut dyn Guard,
+}
+
+impl<'a> Question<'a> {
+    /// Puts a request under judgement.
+    pub fn new(
+        api: &'static Api,
+        version: i16,
+        request: &'a mut StructNode,
+        guard: &'a mut dyn Guard,
+    ) -> Self {
+        Question {
+            api,
+            version,
+            request,
+            guard,
+            refused: Vec::new(),
+            changed: false,
+        }
+    }
+
+    /// Needs an operation on the resource that `field` names; null counts as the empty name.
+    pub fn need(
+        &mut self,
+        operation: Operation,
+        kind: ResourceKind,
+        field: &'static str,
+    ) -> Result<(), Refusal> {
+        let name = self.request.text(field).unwrap_or_default();
+        if self.guard.allows(operation, kind, name) {
+            return Ok(());
+        }
+        Err(self.refuse(errors::denied(kind)))
+    }
+
+    /// Needs an operation on the cluster.
+    pub fn need_cluster(&mut self, operation: Operation) -> Result<(), Refusal> {
+        if self
+            .guard
+            .allows(operation, ResourceKind::Cluster, CLUSTER_NAME)
+        {
+            return Ok(());
+        }
+        Err(self.refuse(errors::CLUSTER_AUTHORIZATION_FAILED))
+    }
+
+    /// Needs an operation on every topic of an array of names; one refusal refuses the whole
+    /// request without naming the topic. Empty names are passed over, as at a broker.
+    pub fn need_all_topics(
+        &mut self,
+        operation: Operation,
+        field: &'static str,
+    ) -> Result<(), Refusal> {
+        let names: Vec<String> = self.request.texts(field).map(str::to_owned).collect();
+        let mut allowed = true;
+        for name in names.iter().filter(|n| !n.is_empty()) {
+            allowed &= self.guard.allows(operation, ResourceKind::Topic, name);
+        }
+        match allowed {
+            true => Ok(()),
+            false => Err(self.refuse(errors::TOPIC_AUTHORIZATION_FAILED)),
+        }
+    }
+
+    /// Takes the topics that the subject may not use out of the request's array `topics` and
+    /// remembers, for the response's array `answers`, the error of each of their partitions.
+    pub fn strip_topics(
+        &mut self,
+        topics: &'static str,
+        operation: Operation,
+        answers: &'static str,
+    ) -> Result<(), Refusal> {
+        let model = self.response_element(answers);
+        let mut refused = Vec::new();
+        let (version, guard) = (self.version, &mut *self.guard);
+        self.request.structs_mut(topics).retain(|topic| {
+            let code = match topic_of(topic, version, guard) {
+                Some(name) if guard.allows(operation, ResourceKind::Topic, &name) => return true,
+                Some(_) => errors::TOPIC_AUTHORIZATION_FAILED,
+                None => errors::UNKNOWN_TOPIC_ID,
+            };
+            let element = model.as_ref().map(|m| mirror(topic, m, version, code));
+            refused.extend(element.map(|e| (answers, e)));
+            false
+        });
+        self.changed |= !refused.is_empty();
+        self.refused.append(&mut refused);
+        self.answer_if_nothing_is_left(topics)
+    }
+
+    /// As `strip_topics`, for an array whose elements are names of one kind (groups,
+    /// transactional ids) and whose answers carry the error on the element itself.
+    pub fn strip_names(
+        &mut self,
+        names: &'static str,
+        operation: Operation,
+        kind: ResourceKind,
+        answers: &'static str,
+    ) -> Result<(), Refusal> {
+        let role = match kind {
+            ResourceKind::TransactionalId => Role::TransactionalId,
+            _ => Role::GroupId,
+        };
+        let Some(model) = self.response_element(answers) else {
+            return Ok(());
+        };
+        let mut refused = Vec::new();
+        let guard = &mut *self.guard;
+        self.request.array_mut(names).retain(|node| {
+            let name = node.text().unwrap_or_default();
+            if guard.allows(operation, kind, name) {
+                return true;
+            }
+            let mut element = model.clone();
+            set_role(&mut element, role, node.clone());
+            set_role(
+                &mut element,
+                Role::ErrorCode,
+                Node::Int(errors::denied(kind).into()),
+            );
+            refused.push((answers, element));
+            false
+        });
+        self.changed |= !refused.is_empty();
+        self.refused.append(&mut refused);
+        if self.request.texts(names).next().is_none() && !self.refused.is_empty() {
+            return Err(Refusal::Answer(self.local_answer()));
+        }
+        Ok(())
+    }
+
+    /// Answers here if stripping left an array empty that was not so before.
+    pub fn answer_if_nothing_is_left(&mut self, array: &str) -> Result<(), Refusal> {
+        if self.request.structs(array).is_empty() && !self.refused.is_empty() {
+            return Err(Refusal::Answer(self.local_answer()));
+        }
+        Ok(())
+    }
+
+    /// The answer that holds just what was refused here.
+    pub fn local_answer(&mut self) -> StructNode {
+        let mut response = self.empty_response();
+        merge(
+            self.api.key,
+            &mut response,
+            std::mem::take(&mut self.refused),
+        );
+        response
+    }
+
+    /// The response at its defaults.
+    pub fn empty_response(&self) -> StructNode {
+        match self.api.layout() {
+            Some(layout) => StructNode::new(&layout.response.body),
+            None => unreachable!("{} has no layout", self.api.name),
+        }
+    }
+
+    /// A new element of an array of the response.
+    pub fn response_element(&self, array: &'static str) -> Option<StructNode> {
+        let response = &self.api.layout()?.response.body;
+        let index = response.index(array)?;
+        response.fields[index].nested().map(StructNode::new)
+    }
+
+    /// Refuses the whole request, in this API's own shape.
+    pub fn refuse(&self, code: i16) -> Refusal {
+        let mut response = self.empty_response();
+        match self.api.refuse {
+            Refuse::Unused => return Refusal::Close("refused, and the API has no error answer"),
+            Refuse::Top => set_role(&mut response, Role::ErrorCode, Node::Int(code.into())),
+            Refuse::Each(from, to) => self.mirror_all(&mut response, from, to, code),
+            Refuse::TopAndEach(from, to) => {
+                set_role(&mut response, Role::ErrorCode, Node::Int(code.into()));
+                self.mirror_all(&mut response, from, to, code);
+            }
+            Refuse::Own(own) => response = own(self, code),
+        }
+        Refusal::Answer(response)
+    }
+
+    fn mirror_all(
+        &self,
+        response: &mut StructNode,
+        from: &'static str,
+        to: &'static str,
+        code: i16,
+    ) {
+        let model = response.element(to);
+        let elements = self.request.structs(from).iter();
+        let elements = elements
+            .map(|e| mirror(e, &model, self.version, code))
+            .collect();
+        *response.structs_mut(to) = elements;
+    }
+}
+
+/// Puts what was decided here into the answer of the broker.
+pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, StructNode)>) {
+    for (array, element) in refused {
+        match array {
+            groups::MERGE_INTO_GROUP => groups::merge_into_groups(response, &element),
+            _ if key == super::PRODUCE => produce::merge(response, element),
+            _ => response.structs_mut(array).push(element),
+        }
+    }
+}
+
+/// The topic that an element names, by id where its version has ids.
+pub fn topic_of(
+    element: &StructNode,
+    version: i16,
+    guard: &mut dyn Guard,
+) -> Option<std::sync::Arc<str>> {
+    if let Some(Node::Uuid(id)) = role_node(element, Role::TopicId, version) {
+        return guard.topic_name(id);
+    }
+    let name = role_node(element, Role::TopicName, version).and_then(Node::text);
+    Some(name.unwrap_or_default().into())
+}
+
+/// The value of the first field with that role in that version.
+pub fn role_node(element: &StructNode, role: Role, version: i16) -> Option<&Node> {
+    element.at(role_index(element.layout(), role, version)?)
+}
+
+fn role_index(layout: &Struct, role: Role, version: i16) -> Option<usize> {
+    layout
+        .fields
+        .iter()
+        .position(|f| f.role == role && f.versions.contains(version))
+}
+
+/// Sets the first field with that role, in whichever version it is.
+pub fn set_role(element: &mut StructNode, role: Role, value: Node) {
+    let index = element.layout().fields.iter().position(|f| f.role == role);
+    if let Some(node) = index.and_then(|i| element.at_mut(i)) {
+        *node = value;
+    }
+}
+
+/// Sets the first field with that role in that version.
+pub fn set_role_at(element: &mut StructNode, role: Role, version: i16, value: Node) {
+    let index = role_index(element.layout(), role, version);
+    if let Some(node) = index.and_then(|i| element.at_mut(i)) {
+        *node = value;
+    }
+}
+
+/// Roles that say which entity an element is about.
+const ENTITY_ROLES: [Role; 8] = [
+    Role::TopicName,
+    Role::TopicId,
+    Role::Partition,
+    Role::GroupId,
+    Role::TransactionalId,
+    Role::ResourceType,
+    Role::ResourceName,
+    Role::UserName,
+];
+
+/// An answer's element about the same entity as a request's element, with an error: on its
+/// partitions where it has such, on itself otherwise.
+pub fn mirror(from: &StructNode, model: &StructNode, version: i16, code: i16) -> StructNode {
+    let mut element = model.clone();
+    for role in ENTITY_ROLES {
+        if let Some(node) = role_node(from, role, version) {
+            let target = role_index(element.layout(), role, version);
+            if let Some(slot) = target.and_then(|i| element.at_mut(i)) {
+                if matches!(slot, Node::Array(_) | Node::Packed(_)) == is_list(node) {
+                    *slot = node.clone();
+                }
+            }
+        }
+    }
+    set_role(&mut element, Role::ErrorCode, Node::Int(code.into()));
+    let inner = element.layout().fields.iter().find(|f| {
+        f.versions.contains(version)
+            && f.nested().is_some_and(|n| {
+                role_index(n, Role::Partition, version).is_some()
+                    && role_index(n, Role::ErrorCode, version).is_some()
+            })
+    });
+    if let Some(field) = inner {
+        let model = element.element(&field.name);
+        let partitions = partitions_of(from, version).into_iter().map(|partition| {
+            let mut answer = model.clone();
+            set_role(&mut answer, Role::Partition, Node::Int(partition.into()));
+            set_role(&mut answer, Role::ErrorCode, Node::Int(code.into()));
+            answer
+        });
+        *element.structs_mut(&field.name) = partitions.collect();
+    }
+    element
+}
+
+fn is_list(node: &Node) -> bool {
+    matches!(node, Node::Array(_) | Node::Packed(_))
+}
+
+/// The partition numbers below a request's topic element.
+pub fn partitions_of(topic: &StructNode, version: i16) -> Vec<i32> {
+    let mut found = Vec::new();
+    for (index, field) in topic.layout().fields.iter().enumerate() {
+        if !field.versions.contains(version) {
+            continue;
+        }
+        match topic.at(index) {
+            Some(Node::Structs(Some(elements))) => {
+                for element in elements {
+                    if let Some(Node::Int(n)) = role_node(element, Role::Partition, version) {
+                        found.push(*n as i32);
+                    }
+                }
+            }
+            Some(Node::Packed(bytes)) if field.role == Role::Partition => {
+                found.extend(
+                    bytes
+                        .chunks_exact(4)
+                        .filter_map(|c| Some(i32::from_be_bytes(*c.first_chunk()?))),
+                );
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The bit field of Kafka's authorised operations: bit n stands for the operation with code n.
+pub fn authorized_operations(guard: &mut dyn Guard, kind: ResourceKind, name: &str) -> i64 {
+    use Operation as O;
+    let candidates: &[Operation] = match kind {
+        ResourceKind::Topic => &[
+            O::Read,
+            O::Write,
+            O::Create,
+            O::Describe,
+            O::Delete,
+            O::Alter,
+            O::DescribeConfigs,
+            O::AlterConfigs,
+        ],
+        ResourceKind::Group => &[
+            O::Read,
+            O::Describe,
+            O::Delete,
+            O::DescribeConfigs,
+            O::AlterConfigs,
+        ],
+        ResourceKind::Cluster => &[
+            O::Create,
+            O::ClusterAction,
+            O::DescribeConfigs,
+            O::AlterConfigs,
+            O::IdempotentWrite,
+            O::Alter,
+            O::Describe,
+        ],
+        _ => &[],
+    };
+    let allowed = candidates.iter().filter(|o| guard.sees(**o, kind, name));
+    allowed.fold(0, |bits, o| bits | 1 << (*o as u8))
+}
+
+/// What a bit field holds when it was not asked for.
+pub const OPERATIONS_NOT_REQUESTED: i64 = i32::MIN as i64;
+
+/// Computes the authorised operations of an answer anew, for the client and not for the proxy.
+pub fn recompute_operations(element: &mut StructNode, version: i16, guard: &mut dyn Guard) {
+    let layout = element.layout();
+    if let Some(index) = role_index(layout, Role::AuthorizedOperations, version) {
+        let requested = !matches!(element.at(index), Some(Node::Int(OPERATIONS_NOT_REQUESTED)));
+        let failed = matches!(
+            role_node(element, Role::ErrorCode, version),
+            Some(Node::Int(code)) if *code != 0
+        );
+        if requested && !(failed && kind_of(element, version).0 != ResourceKind::Cluster) {
+            let (kind, name) = kind_of(element, version);
+            let bits = match kind {
+                // A broker answers 0 to who may not describe the cluster.
+                ResourceKind::Cluster if !guard.sees(Operation::Describe, kind, &name) => 0,
+                _ => authorized_operations(guard, kind, &name),
+            };
+            if let Some(slot) = element.at_mut(index) {
+                *slot = Node::Int(bits);
+            }
+        }
+    }
+    for (index, field) in layout.fields.iter().enumerate() {
+        if field.nested().is_none() {
+            continue;
+        }
+        match element.at_mut(index) {
+            Some(Node::Structs(Some(elements))) => {
+                elements
+                    .iter_mut()
+                    .for_each(|e| recompute_operations(e, version, guard));
+            }
+            Some(Node::Struct(Some(nested))) => recompute_operations(nested, version, guard),
+            _ => {}
+        }
+    }
+}
+
+fn kind_of(element: &StructNode, version: i16) -> (ResourceKind, String) {
+    let text = |role| {
+        role_node(element, role, version)
+            .and_then(Node::text)
+            .map(str::to_owned)
+    };
+    if let Some(name) = text(Role::TopicName) {
+        return (ResourceKind::Topic, name);
+    }
+    match text(Role::GroupId) {
+        Some(name) => (ResourceKind::Group, name),
+        None => (ResourceKind::Cluster, CLUSTER_NAME.into()),
+    }
+}
+
+/// Collects the topic ids of a request as it is walked; the zero id names nothing.
+#[derive(Debug, Default)]
+pub struct TopicIds {
+    /// What was found, in order.
+    pub found: Vec<[u8; 16]>,
+}
+
+/// Most ids of one request that are asked for; the others stay unknown.
+const TOPIC_IDS_MAX: usize = 10_000;
+
+impl<'b> Visitor<'b> for TopicIds {
+    fn scalar(
+        &mut self,
+        field: &Field,
+        value: Scalar<'b>,
+        _at: std::ops::Range<usize>,
+    ) -> Result<(), WireError> {
+        if let (Role::TopicId, Scalar::Uuid(id)) = (field.role, value)
+            && *id != [0; 16]
+            && self.found.len() < TOPIC_IDS_MAX
+        {
+            self.found.push(*id);
+        }
+        Ok(())
+    }
+}

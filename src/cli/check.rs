@@ -1,0 +1,252 @@
+//! `kordon check`: configuration and policy files, every mistake at once, each with its place, the
+//! line it stands on and what to do next. Returns the exit code; parses no arguments.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{Config, Guards, file, guards};
+use crate::document::{self, Value};
+use crate::problem::{Place, Problem, Problems, Severity};
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Everything found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// By file and place.
+    pub problems: Problems,
+    /// How many files were read.
+    pub files: usize,
+}
+
+impl Report {
+    fn count(&self, severity: Severity) -> usize {
+        let list = self.problems.list.iter();
+        list.filter(|p| p.severity == severity).count()
+    }
+
+    /// 0: nothing wrong; 1: errors, or warnings where `strict`.
+    pub fn exit_code(&self, strict: bool) -> u8 {
+        let failed = self.count(Severity::Error) > 0 || (strict && !self.problems.list.is_empty());
+        u8::from(failed)
+    }
+}
+
+/// Checks and prints; the exit code: 0 ok, 1 found a problem, 2 used wrongly.
+pub fn run(paths: &[PathBuf], format: Format, strict: bool, out: &mut dyn Write) -> io::Result<u8> {
+    if paths.is_empty() {
+        writeln!(
+            out,
+            "nothing to check: name a configuration or a policy directory"
+        )?;
+        return Ok(2);
+    }
+    let report = check(paths);
+    match format {
+        Format::Text => write_text(&report, out)?,
+        Format::Json => write_json(&report, out)?,
+    }
+    Ok(report.exit_code(strict))
+}
+
+/// Checks directories of policies, single policy files, and configurations together with the
+/// policies they name.
+pub fn check(paths: &[PathBuf]) -> Report {
+    let mut report = Report::default();
+    for path in paths {
+        if path.is_dir() {
+            let guards = guards::load(path, &mut report.problems);
+            report.files += guards.files;
+            check_not_empty(path, &guards, &mut report.problems);
+        } else if is_policy_file(path) {
+            let base = path.parent().unwrap_or(Path::new(""));
+            let files = std::slice::from_ref(path);
+            report.files += guards::load_files(base, files, &mut report.problems).files;
+        } else {
+            let (_, guards, mut problems) = Config::load_with_guards(path);
+            report.files += 1 + guards.files;
+            report.problems.list.append(&mut problems.list);
+        }
+    }
+    unique(&mut report.problems);
+    report
+}
+
+fn check_not_empty(path: &Path, guards: &Guards, problems: &mut Problems) {
+    if guards.files == 0 && !problems.has_errors() {
+        let message = format!("`{}`: no policy files (`*.yaml`)", path.display());
+        problems.error_without_place(message);
+    }
+}
+
+/// In the order of the files; two paths given may lead to the same one.
+fn unique(problems: &mut Problems) {
+    let mut kept: Vec<Problem> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for problem in problems.list.drain(..) {
+        if seen.insert((problem.place.clone(), problem.message.clone())) {
+            kept.push(problem);
+        }
+    }
+    kept.sort_by(|a, b| a.place.cmp(&b.place));
+    problems.list = kept;
+}
+
+/// A policy names its kind; a configuration has no such key.
+fn is_policy_file(path: &Path) -> bool {
+    let Ok(text) = file::read(path) else {
+        return false;
+    };
+    let name: Arc<str> = path.to_string_lossy().into();
+    let documents = document::parse(&name, &text, &mut Problems::default());
+    documents.iter().any(|d| match &d.value {
+        Value::Mapping(entries) => entries
+            .iter()
+            .any(|e| e.key == "kind" || e.key == "apiVersion"),
+        _ => false,
+    })
+}
+
+/// Prints a report for people.
+pub fn write_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let mut sources = Sources::default();
+    for problem in &report.problems.list {
+        write_problem(problem, &mut sources, out)?;
+    }
+    let (errors, warnings) = (
+        report.count(Severity::Error),
+        report.count(Severity::Warning),
+    );
+    let files = counted(report.files, "file");
+    if errors == 0 && warnings == 0 {
+        writeln!(out, "{files} checked, nothing wrong")
+    } else {
+        let (errors, warnings) = (counted(errors, "error"), counted(warnings, "warning"));
+        writeln!(out, "{files} checked: {errors}, {warnings}")
+    }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Prints one problem: `file:line:col: what`, the line with a caret, and the help.
+fn write_problem(p: &Problem, sources: &mut Sources, out: &mut dyn Write) -> io::Result<()> {
+    let severity = match p.severity {
+        Severity::Error => "",
+        Severity::Warning => "warning: ",
+    };
+    let message = printable(&p.message);
+    match &p.place {
+        None => writeln!(out, "{severity}{message}")?,
+        Some(place) => {
+            writeln!(
+                out,
+                "{}: {severity}{message}",
+                printable(&place.to_string())
+            )?;
+            if let Some((line, caret)) = sources.line(place).map(|l| window(l, place.column)) {
+                let number = place.line.to_string();
+                let margin = " ".repeat(number.len());
+                let indent = " ".repeat(caret);
+                writeln!(out, " {number} | {line}")?;
+                writeln!(out, " {margin} | {indent}^")?;
+            }
+        }
+    }
+    if let Some(help) = &p.help {
+        writeln!(out, "  help: {}", printable(help))?;
+    }
+    Ok(())
+}
+
+/// The widest part of a source line that is shown, in characters.
+const LINE_CHARS_MAX: usize = 120;
+
+/// The part of a line around a column (from 1), and where the column is in it (from 0).
+fn window(line: &str, column: u32) -> (String, usize) {
+    let chars: Vec<char> = line.chars().collect();
+    let at = (column as usize).saturating_sub(1).min(chars.len());
+    let from = if chars.len() <= LINE_CHARS_MAX {
+        0
+    } else {
+        at.saturating_sub(LINE_CHARS_MAX / 2)
+    };
+    let shown: String = chars.iter().skip(from).take(LINE_CHARS_MAX).collect();
+    (printable(&shown), at - from)
+}
+
+/// Characters that would move the cursor or speak to the terminal become one that does not, so
+/// that the caret stays below its column. A tab becomes a space.
+fn printable(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() || is_direction_mark(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(plain).collect()
+}
+
+/// Marks that reorder what a terminal shows (Unicode UAX 9).
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The files that problems point into, read once each.
+#[derive(Default)]
+struct Sources {
+    files: HashMap<Arc<str>, Option<String>>,
+}
+
+impl Sources {
+    fn line(&mut self, place: &Place) -> Option<&str> {
+        let text = self
+            .files
+            .entry(Arc::clone(&place.file))
+            .or_insert_with(|| file::read(Path::new(&*place.file)).ok());
+        let text = text.as_deref()?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        text.lines().nth((place.line as usize).checked_sub(1)?)
+    }
+}
+
+/// Prints a report for programs.
+pub fn write_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let problems: Vec<serde_json::Value> = report.problems.list.iter().map(json).collect();
+    let whole = serde_json::json!({
+        "ok": !report.problems.has_errors(),
+        "files": report.files,
+        "errors": report.count(Severity::Error),
+        "warnings": report.count(Severity::Warning),
+        "problems": problems,
+    });
+    serde_json::to_writer_pretty(&mut *out, &whole)?;
+    writeln!(out)
+}
+
+fn json(problem: &Problem) -> serde_json::Value {
+    let place = problem.place.as_ref();
+    serde_json::json!({
+        "severity": match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        "file": place.map(|p| &*p.file),
+        "line": place.map(|p| p.line),
+        "column": place.map(|p| p.column),
+        "message": problem.message,
+        "help": problem.help,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! What people and programs are told, and that the shipped policies are sound.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn printed(files: &[(&str, &str)], format: Format) -> (String, u8) {
+    let dir = TempDir::new().unwrap();
+    let mut paths = Vec::new();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        paths.push(path);
+    }
+    let mut out = Vec::new();
+    let code = run(&paths, format, false, &mut out).unwrap();
+    let shown = String::from_utf8(out).unwrap();
+    (
+        shown.replace(&dir.path().display().to_string(), "DIR"),
+        code,
+    )
+}
+
+const POLICY: &str = "apiVersion: kordon/v1\nkind: AccessPolicy\nmetadata: {name: a}\n\
+    spec: {principals: [\"User:a\"], rules: [{allow: [Read], topics: [t]}]}\n";
+
+#[test]
+fn a_mistake_is_shown_with_its_line_a_caret_and_a_way_out() {
+    let (shown, code) = printed(
+        &[("a.yaml", &POLICY.replace("topics", "topcs"))],
+        Format::Text,
+    );
+    assert_eq!(
+        shown,
+        "DIR/a.yaml:4:56: unknown key `topcs`\n \
+         4 | spec: {principals: [\"User:a\"], rules: [{allow: [Read], topcs: [t]}]}\n   \
+         |                                                        ^\n  \
+         help: did you mean `topics`?\n\
+         1 file checked: 1 error, 0 warnings\n"
+    );
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn nothing_wrong_is_said_in_one_line() {
+    let (shown, code) = printed(&[("a.yaml", POLICY)], Format::Text);
+    assert_eq!(
+        (shown.as_str(), code),
+        ("1 file checked, nothing wrong\n", 0)
+    );
+}
+
+#[test]
+fn programs_get_json() {
+    let (shown, code) = printed(&[("a.yaml", &POLICY.replace("Read", "Raed"))], Format::Json);
+    let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (json["ok"].as_bool(), json["errors"].as_u64(), code),
+        (Some(false), Some(1), 1)
+    );
+    let problem = &json["problems"][0];
+    assert_eq!(problem["line"], 4);
+    assert_eq!(problem["message"], "unknown operation `Raed`");
+    assert_eq!(problem["help"], "did you mean `Read`?");
+}
+
+#[test]
+fn warnings_fail_only_when_strict() {
+    let dir = TempDir::new().unwrap();
+    let text = POLICY
+        .replace("topics: [t]", "groups: [t]")
+        .replace("Read", "Write");
+    fs::write(dir.path().join("a.yaml"), text).unwrap();
+    let report = check(&[dir.path().to_owned()]);
+    assert_eq!((report.exit_code(false), report.exit_code(true)), (0, 1));
+}
+
+#[test]
+fn a_configuration_is_checked_with_its_policies_and_each_problem_once() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("policies")).unwrap();
+    fs::write(
+        dir.path().join("policies/a.yaml"),
+        POLICY.replace("[t]", "[5]"),
+    )
+    .unwrap();
+    let config = dir.path().join("kordon.yaml");
+    fs::write(
+        &config,
+        "listeners: []\npolicies: policies\nupstream: {bootstrap: [k:1]}",
+    )
+    .unwrap();
+    let report = check(&[config, dir.path().join("policies")]);
+    let messages: Vec<&str> = report
+        .problems
+        .list
+        .iter()
+        .map(|p| p.message.as_str())
+        .collect();
+    let empty = "expected at least one item, got an empty list";
+    assert_eq!(messages, [empty, "expected text, got the number `5`"]);
+}
+
+#[test]
+fn what_is_not_there_is_an_error_and_no_path_is_wrong_use() {
+    let report = check(&["/nonexistent".into()]);
+    assert_eq!(
+        report.problems.list[0].message,
+        "`/nonexistent`: no such file or directory"
+    );
+    assert_eq!(run(&[], Format::Text, false, &mut Vec::new()).unwrap(), 2);
+    let empty = TempDir::new().unwrap();
+    assert!(check(&[empty.path().to_owned()]).problems.has_errors());
+}
+
+#[test]
+fn terminals_are_not_spoken_to_and_long_lines_are_cut_around_the_caret() {
+    assert_eq!(printable("a\u{1b}[2J\tb\u{202e}"), "a\u{fffd}[2J b\u{fffd}");
+    let (shown, caret) = window(&format!("{}X{}", "a".repeat(500), "b".repeat(500)), 501);
+    assert_eq!((shown.chars().count(), caret), (120, 60));
+    assert_eq!(shown.chars().nth(caret), Some('X'));
+    assert_eq!(window("ab", 9), ("ab".to_owned(), 2));
+}
+
+#[test]
+fn the_sample_policies_are_sound() {
+    let report = check(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")]);
+    assert!(
+        report.problems.list.is_empty(),
+        "{:#?}",
+        report.problems.list
+    );
+    assert!(report.files >= 5);
+}
+
+#[test]
+fn every_example_of_the_policy_reference_is_sound() {
+    let text = include_str!("../../../policies/README.md");
+    let mut problems = Problems::default();
+    let dir = TempDir::new().unwrap();
+    let mut paths = Vec::new();
+    for (number, block) in text.split("```yaml\n").skip(1).enumerate() {
+        let path = dir.path().join(format!("{number}.yaml"));
+        fs::write(&path, block.split("```").next().unwrap()).unwrap();
+        paths.push(path);
+    }
+    let guards = guards::load_files(dir.path(), &paths, &mut problems);
+    assert!(problems.list.is_empty(), "{problems:#?}");
+    let (access, other) = (
+        guards.access.len(),
+        guards.quotas.len() + guards.schemas.len(),
+    );
+    assert_eq!((access, other, paths.len()), (3, 2, 5));
+}

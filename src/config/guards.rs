@@ -1,0 +1,419 @@
+//! A directory of policy files to access rules, quotas and schema rules. Every `*.yaml` below it is
+//! read, in the order of its path, except `*.test.yaml`; names that begin with a dot are skipped.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::file;
+use crate::document::{self, Fields, Node, did_you_mean, unsupported};
+use crate::policy::parse::{self, rule_ref};
+use crate::policy::rule::{AccessPolicy, NamePattern, Part, Template};
+use crate::problem::{Place, Problems};
+use crate::quota::spec::{QuotaEntity, QuotaName, QuotaSpec};
+use crate::schema::spec::{
+    Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName, TopicPattern,
+};
+
+/// How many policy files one directory may hold.
+pub const FILES_MAX: usize = 10_000;
+
+/// How deep directories may nest below the one given.
+pub const DIRECTORY_DEPTH_MAX: usize = 16;
+
+/// Every policy of a directory.
+#[derive(Clone, Debug, Default)]
+pub struct Guards {
+    /// `kind: AccessPolicy`.
+    pub access: Vec<AccessPolicy>,
+    /// `kind: QuotaPolicy`.
+    pub quotas: Vec<QuotaSpec>,
+    /// `kind: SchemaPolicy`.
+    pub schemas: Vec<SchemaSpec>,
+    /// SHA-256 over the paths and contents of the files, in hexadecimal.
+    pub digest: String,
+    /// How many files were read.
+    pub files: usize,
+    /// Their paths, in the order read.
+    pub paths: Vec<PathBuf>,
+}
+
+const API_VERSION: &str = "kordon/v1";
+
+/// Reads every policy file below `dir`. What could be read is returned even if there are errors;
+/// use it only if `problems` has none.
+pub fn load(dir: &Path, problems: &mut Problems) -> Guards {
+    let mut paths = Vec::new();
+    walk(dir, 0, &mut paths, problems);
+    paths.sort();
+    load_files(dir, &paths, problems)
+}
+
+/// Reads single policy files. Names in the digest are relative to `base`.
+pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Guards {
+    let mut guards = Guards::default();
+    let mut seen = HashMap::new();
+    let mut digest = Sha256::new();
+    for path in paths {
+        let name: Arc<str> = path.to_string_lossy().into();
+        let text = match file::read(path) {
+            Ok(text) => text,
+            Err(reason) => {
+                problems.error_without_place(format!("`{name}`: {reason}"));
+                continue;
+            }
+        };
+        guards.files += 1;
+        guards.paths.push(path.clone());
+        let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
+        for part in [relative.as_bytes(), text.as_bytes()] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        for document in document::parse(&name, &text, problems) {
+            read(&document, &mut seen, &mut guards, problems);
+        }
+    }
+    let hex = digest.finalize();
+    guards.digest = hex.iter().map(|b| format!("{b:02x}")).collect();
+    guards
+}
+
+fn walk(dir: &Path, depth: usize, paths: &mut Vec<PathBuf>, problems: &mut Problems) {
+    let shown = dir.display();
+    if depth > DIRECTORY_DEPTH_MAX {
+        let message = format!("`{shown}`: nested deeper than {DIRECTORY_DEPTH_MAX} directories");
+        problems.error_without_place(message);
+        return;
+    }
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) => {
+            problems.error_without_place(format!("`{shown}`: {}", file::reason(&e)));
+            return;
+        }
+    };
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(e) => {
+                problems.error_without_place(format!("`{shown}`: {}", file::reason(&e)));
+                continue;
+            }
+        };
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy())
+            .unwrap_or_default();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, depth + 1, paths, problems);
+        } else if name.ends_with(".yml") {
+            problems
+                .error_without_place(format!("`{}`: policy files end in `.yaml`", path.display()))
+                .help("rename it; a `.yml` would be left out silently otherwise");
+        } else if name.ends_with(".yaml") && !name.ends_with(".test.yaml") {
+            if paths.len() == FILES_MAX {
+                let message = format!("`{shown}`: more than {FILES_MAX} policy files");
+                problems.error_without_place(message);
+                return;
+            }
+            paths.push(path);
+        }
+    }
+}
+
+/// Kinds of policies that the product knows.
+const KINDS: [&str; 5] = [
+    "AccessPolicy",
+    "QuotaPolicy",
+    "SchemaPolicy",
+    "Tenant",
+    "TopicPolicy",
+];
+
+type Seen = HashMap<(&'static str, String), Place>;
+
+fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Problems) {
+    let Some(mut fields) = Fields::of(document, problems) else {
+        return;
+    };
+    let version = fields.require("apiVersion", problems);
+    let kind = fields.require("kind", problems);
+    let metadata = fields.require("metadata", problems);
+    let spec = fields.require("spec", problems);
+    if let Some(version) = version {
+        version.choice(&[(API_VERSION, Some(()))], problems);
+    }
+    fields.finish(problems);
+    let name = metadata.and_then(|m| metadata_name(m, problems));
+    let Some(kind_node) = kind else { return };
+    let Some(text) = kind_node.text(problems) else {
+        return;
+    };
+    let Some(kind) = KINDS.into_iter().find(|k| *k == text) else {
+        let problem = problems.error(&kind_node.place, format!("unknown kind `{text}`"));
+        problem.help(match did_you_mean(text, KINDS.into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("expected one of {}", KINDS.join(", ")),
+        });
+        return;
+    };
+    if matches!(kind, "Tenant" | "TopicPolicy") {
+        problems.error(&kind_node.place, unsupported(&format!("kind: {kind}")));
+        return;
+    }
+    if let Some((name, place)) = &name {
+        match seen.get(&(kind, name.clone())) {
+            Some(first) => {
+                problems
+                    .error(place, format!("a second {kind} with the name `{name}`"))
+                    .help(format!("the first one is at {first}"));
+            }
+            None => {
+                seen.insert((kind, name.clone()), place.clone());
+            }
+        }
+    }
+    let name = name.map(|(name, _)| name).unwrap_or_default();
+    let Some(spec) = spec else { return };
+    match kind {
+        "AccessPolicy" => guards
+            .access
+            .extend(parse::access_policy(&name, spec, problems)),
+        "QuotaPolicy" => guards.quotas.extend(quota(&name, spec, problems)),
+        _ => guards.schemas.extend(schema(&name, spec, problems)),
+    }
+}
+
+fn metadata_name(metadata: &Node, problems: &mut Problems) -> Option<(String, Place)> {
+    let mut fields = Fields::of(metadata, problems)?;
+    let name = fields.require("name", problems);
+    for key in ["labels", "annotations"] {
+        // Kubernetes tools write them; they mean nothing here.
+        if let Some(node) = fields.take(key)
+            && !node.is_mapping()
+        {
+            node.expected("a mapping", problems);
+        }
+    }
+    fields.finish(problems);
+    let name = name?;
+    Some((name.name(problems)?.to_owned(), name.place.clone()))
+}
+
+/// A key of `spec.mode`: only `enforce` exists so far.
+fn mode(fields: &mut Fields<'_>, problems: &mut Problems) {
+    if let Some(mode) = fields.take("mode") {
+        mode.choice(&[("enforce", Some(())), ("observe", None)], problems);
+    }
+}
+
+fn quota(name: &str, spec: &Node, problems: &mut Problems) -> Option<QuotaSpec> {
+    let mut fields = Fields::of(spec, problems)?;
+    mode(&mut fields, problems);
+    let entity = fields.require("for", problems);
+    if let Some(scope) = fields.take("scope") {
+        scope.choice(&[("local", Some(())), ("fleet", None)], problems);
+    }
+    let limits = fields.require("limits", problems);
+    fields.finish(problems);
+
+    let entity = entity.and_then(|node| quota_entity(node, problems));
+    let limits_node = limits?;
+    let mut fields = Fields::of(limits_node, problems)?;
+    let produce = fields.take("produce");
+    let mut others = false;
+    for key in [
+        "fetch",
+        "requests",
+        "connections",
+        "connectionRate",
+        "mutations",
+    ] {
+        others |= fields.take(key).is_some();
+        fields.refuse(key, problems);
+    }
+    fields.finish(problems);
+    if produce.is_none() && !others {
+        problems.error(&limits_node.place, "a quota without a limit");
+    }
+    Some(QuotaSpec {
+        name: name.to_owned(),
+        rule: rule_ref(&limits_node.place),
+        entity: entity?,
+        produce_bytes_per_second: produce.and_then(|n| n.bytes_per_second(problems)),
+    })
+}
+
+fn quota_entity(node: &Node, problems: &mut Problems) -> Option<QuotaEntity> {
+    let mut fields = Fields::of(node, problems)?;
+    let mut name = |key: &'static str, problems: &mut Problems| {
+        let text = fields.take(key)?.name(problems)?;
+        Some(match text {
+            "*" => QuotaName::Default,
+            _ => QuotaName::Exact(text.to_owned()),
+        })
+    };
+    let entity = QuotaEntity {
+        tenant: name("tenant", problems),
+        user: name("user", problems),
+        client_id: name("clientId", problems),
+    };
+    let given: Vec<bool> = ["tenant", "user", "clientId"]
+        .map(|key| fields.take(key).is_some())
+        .to_vec();
+    fields.finish(problems);
+    match given[..] {
+        [false, false, false] => {
+            problems.error(
+                &node.place,
+                "expected `tenant`, `user` or `clientId`, got none",
+            );
+        }
+        [true, user, client] if user || client => {
+            problems.error(
+                &node.place,
+                "`tenant` goes with neither `user` nor `clientId`",
+            );
+        }
+        _ => {}
+    }
+    if let Some(QuotaName::Exact(user)) = &entity.user
+        && user.starts_with("User:")
+    {
+        problems
+            .error(
+                &node.place,
+                format!("expected a user's name without its type, got `{user}`"),
+            )
+            .help("quotas of Kafka know names only, not types");
+    }
+    Some(entity)
+}
+
+fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec> {
+    let mut fields = Fields::of(spec, problems)?;
+    mode(&mut fields, problems);
+    let topics = fields.require("topics", problems);
+    let value = fields.take("value");
+    let key = fields.take("key");
+    let headers = fields.take("headers").is_some();
+    fields.refuse("headers", problems);
+    let violation = fields.take("onViolation");
+    fields.refuse("onRegistryDown", problems);
+    fields.finish(problems);
+
+    let topics = topics
+        .and_then(|n| n.list_not_empty(problems))
+        .unwrap_or_default();
+    let topics = topics.iter().filter_map(|n| topic(n, problems)).collect();
+    if value.is_none() && key.is_none() && !headers {
+        problems.error(&spec.place, "a schema policy without `value` or `key`");
+    }
+    let reject = OnViolation::Reject;
+    let on_violation = violation.map_or(Some(reject), |node| {
+        let words = [
+            ("reject", Some(reject)),
+            ("warn", Some(OnViolation::Warn)),
+            ("deadLetter", None),
+        ];
+        node.choice(&words, problems)
+    });
+    Some(SchemaSpec {
+        name: name.to_owned(),
+        rule: rule_ref(&spec.place),
+        topics,
+        value: value.and_then(|n| payload(n, problems)),
+        key: key.and_then(|n| payload(n, problems)),
+        on_violation: on_violation?,
+    })
+}
+
+fn topic(node: &Node, problems: &mut Problems) -> Option<TopicPattern> {
+    let pattern = parse::names_at(node, problems)?;
+    let (template, is_prefix) = match pattern {
+        NamePattern::All => return Some(TopicPattern::All),
+        NamePattern::Literal(template) => (template, false),
+        NamePattern::Prefix(template) => (template, true),
+    };
+    let Template(parts) = template;
+    match <[Part; 1]>::try_from(parts) {
+        Ok([Part::Text(text)]) if is_prefix => Some(TopicPattern::Prefix(text)),
+        Ok([Part::Text(text)]) => Some(TopicPattern::Literal(text)),
+        _ => {
+            problems.error(
+                &node.place,
+                "variables may not stand in the topics of a schema policy",
+            );
+            None
+        }
+    }
+}
+
+fn payload(node: &Node, problems: &mut Problems) -> Option<PayloadSpec> {
+    let mut fields = Fields::of(node, problems)?;
+    let format = fields.require("format", problems);
+    let encoding = fields.take("encoding");
+    let subject = fields.take("subject");
+    let check = fields.take("check");
+    let empty = fields.take("empty");
+    if let Some(framing) = fields.take("framing") {
+        let words = [("prefix", Some(())), ("header", None), ("either", None)];
+        framing.choice(&words, problems);
+    }
+    fields.refuse("at", problems);
+    fields.finish(problems);
+    let format = format.and_then(|n| {
+        let words = [
+            ("avro", Some(Format::Avro)),
+            ("protobuf", None),
+            ("json", None),
+        ];
+        n.choice(&words, problems)
+    });
+    if let Some(encoding) = encoding {
+        encoding.choice(&[("confluent", Some(())), ("json", None)], problems);
+    }
+    let subject = subject.map_or(Some(SubjectName::Topic), |n| subject_name(n, problems));
+    let check = check.map_or(Some(Depth::Full), |n| {
+        n.choice(
+            &[("id", Some(Depth::Id)), ("full", Some(Depth::Full))],
+            problems,
+        )
+    });
+    let empty_allowed = empty.map_or(Some(true), |n| {
+        n.choice(&[("allow", Some(true)), ("reject", Some(false))], problems)
+    });
+    Some(PayloadSpec {
+        format: format?,
+        subject: subject?,
+        check: check?,
+        empty_allowed: empty_allowed?,
+    })
+}
+
+fn subject_name(node: &Node, problems: &mut Problems) -> Option<SubjectName> {
+    if !node.is_mapping() {
+        let words = [
+            ("topic", Some(SubjectName::Topic)),
+            ("record", Some(SubjectName::Record)),
+            ("topicRecord", Some(SubjectName::TopicRecord)),
+        ];
+        return node.choice(&words, problems);
+    }
+    let mut fields = Fields::of(node, problems)?;
+    fields.refuse("pointer", problems);
+    let pointer = fields.take("pointer").is_some();
+    let name = if pointer {
+        fields.take("name")
+    } else {
+        fields.require("name", problems)
+    };
+    fields.finish(problems);
+    Some(SubjectName::Fixed(name?.name(problems)?.to_owned()))
+}

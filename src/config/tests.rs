@@ -1,0 +1,792 @@
+//! Configurations and policy directories as people write them, and what they are told.
+
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::net::settings::{Advertise, ClientAuth};
+use crate::principal::Proof;
+use crate::problem::Severity;
+use crate::quota::spec::QuotaName;
+use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
+
+const FILES: [&str; 9] = [
+    "ca.pem",
+    "sidecar.pem",
+    "sidecar.key",
+    "server.pem",
+    "server.key",
+    "clients-ca.pem",
+    "jwks.json",
+    "schemas/a.avsc",
+    "policies/access.yaml",
+];
+
+const ACCESS: &str = "apiVersion: kordon/v1\nkind: AccessPolicy\nmetadata: {name: a}\n\
+    spec: {principals: [\"User:a\"], rules: [{allow: [Read], topics: [t]}]}\n";
+
+/// A directory with every file a configuration may name.
+fn directory() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for name in FILES {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(
+            path,
+            if name.starts_with("policies") {
+                ACCESS
+            } else {
+                "x"
+            },
+        )
+        .unwrap();
+    }
+    dir
+}
+
+fn load(dir: &TempDir, text: &str) -> (Option<Config>, Guards, Problems) {
+    let path = dir.path().join("kordon.yaml");
+    fs::write(&path, text).unwrap();
+    let environment = |name: &str| (name == "BROKER").then(|| "kafka-9".to_owned());
+    read::load(&path, &environment, true)
+}
+
+fn shown(problems: &Problems) -> Vec<String> {
+    let line = |p: &crate::problem::Problem| {
+        let place = p
+            .place
+            .as_ref()
+            .map(|p| format!("{}:{} ", p.line, p.column));
+        let severity = if p.severity == Severity::Warning {
+            "warning: "
+        } else {
+            ""
+        };
+        format!("{}{severity}{}", place.unwrap_or_default(), p.message)
+    };
+    problems.list.iter().map(line).collect()
+}
+
+fn good(text: &str) -> Config {
+    let (config, _, problems) = load(&directory(), text);
+    config.unwrap_or_else(|| panic!("{:#?}", shown(&problems)))
+}
+
+fn bad(text: &str) -> Vec<String> {
+    let (config, _, problems) = load(&directory(), text);
+    assert!(config.is_none(), "{text} was accepted");
+    shown(&problems)
+}
+
+const SMALL: &str = "\
+upstream: {bootstrap: [\"kafka:9092\"]}
+policies: policies/
+listeners:
+- name: app
+  bind: 127.0.0.1:9092
+  advertise: {host: localhost, ports: 19092-19191}
+  identity: {static: \"User:orders-service\", tenant: shop}
+";
+
+/// The small configuration with something replaced in it.
+fn small(from: &str, to: &str) -> String {
+    assert!(SMALL.contains(from), "{from}");
+    SMALL.replace(from, to)
+}
+
+#[test]
+fn the_smallest_configuration_has_the_documented_defaults() {
+    let config = good(SMALL);
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits.frame_bytes, 104_857_600);
+    assert_eq!(config.limits.token_bytes, 16_384);
+    assert_eq!(config.audit, AuditSink::None);
+    assert_eq!(config.admin, None);
+    assert!(config.upstream.tls.is_none());
+    assert_eq!(
+        config.authorization,
+        Authorization::Enforced {
+            super_users: vec![]
+        }
+    );
+    let IdentitySettings::Static(principal) = &config.listeners[0].identity else {
+        panic!()
+    };
+    assert_eq!(&*principal.name, "User:orders-service");
+    assert_eq!(&*principal.tenant, "shop");
+    assert_eq!(principal.proof, Proof::Static);
+}
+
+#[test]
+fn everything_supported_is_read() {
+    let dir = directory();
+    let (config, guards, problems) = load(
+        &dir,
+        r#"
+upstream:
+  bootstrap: ["${BROKER}.kafka.svc:9093", "[::1]:9093"]
+  tls: {ca: ca.pem, cert: sidecar.pem, key: sidecar.key}
+listeners:
+  - name: app
+    bind: 127.0.0.1:9092
+    advertise: {host: localhost, ports: 19092-19191}
+    identity: {static: "User:orders-service", tenant: shop}
+  - name: mesh
+    bind: 0.0.0.0:9094
+    advertise: {host: "broker-{id}.kordon.example", port: 9094, sni: true}
+    tls: {cert: server.pem, key: server.key, clientCa: clients-ca.pem, clientAuth: required}
+    identity: {mtls: {from: cn, shared: true}, tenant: mesh}
+  - name: tokens
+    bind: 127.0.0.1:9095
+    advertise: {host: localhost, ports: 19192-19291}
+    tls: {cert: server.pem, key: server.key}
+    sasl:
+      oauthbearer:
+        issuer: https://idp.example/realms/prod
+        jwks: {file: jwks.json}
+        audience: kafka
+        algorithms: [RS256, ES256, EdDSA]
+        clockSkew: 10s
+        requiredScopes: [kafka]
+        principalClaim: azp
+        tenantClaim: tenant_id
+        groupsClaim: groups
+        maxSession: 1h
+        certificateBound: false
+        shared: true
+policies: policies/
+authorization: {superUsers: ["User:admin"]}
+schemas: {directory: schemas/}
+admin: {bind: 127.0.0.1:9096}
+audit: {file: {path: audit.jsonl}}
+limits: {frameBytes: 1MiB, connections: 10, inFlight: 3, tokenBytes: 8KiB}
+"#,
+    );
+    let config = config.unwrap_or_else(|| panic!("{:#?}", shown(&problems)));
+    assert!(problems.list.is_empty(), "{problems:?}");
+    assert_eq!(config.upstream.bootstrap[0].host, "kafka-9.kafka.svc");
+    assert_eq!(config.upstream.bootstrap[1].host, "::1");
+    let tls = config.upstream.tls.unwrap();
+    assert_eq!(tls.ca, Some(dir.path().join("ca.pem")));
+    assert_eq!(tls.identity.unwrap().1, dir.path().join("sidecar.key"));
+    let [app, mesh, tokens] = &config.listeners[..] else {
+        panic!()
+    };
+    let Advertise::Ports { ports, .. } = &app.net.advertise else {
+        panic!()
+    };
+    assert_eq!(*ports, 19092..=19191);
+    let Advertise::Sni { host, port } = &mesh.net.advertise else {
+        panic!()
+    };
+    assert_eq!((host.as_str(), *port), ("broker-{id}.kordon.example", 9094));
+    assert_eq!(
+        mesh.net.tls.as_ref().unwrap().client_auth,
+        ClientAuth::Required
+    );
+    let IdentitySettings::Mtls(mtls) = &mesh.identity else {
+        panic!()
+    };
+    assert_eq!(mtls.tenant, "mesh");
+    let IdentitySettings::Oauthbearer(token) = &tokens.identity else {
+        panic!()
+    };
+    assert_eq!(token.clock_skew, Duration::from_secs(10));
+    assert_eq!(token.session_max, Some(Duration::from_secs(3600)));
+    assert_eq!(token.principal_claim, "azp");
+    assert_eq!(token.types, ["JWT", "at+jwt"]);
+    assert_eq!(token.token_bytes_max, 8192);
+    assert_eq!(
+        config.audit,
+        AuditSink::File(dir.path().join("audit.jsonl"))
+    );
+    let super_users = vec!["User:admin".to_owned()];
+    assert_eq!(
+        config.authorization,
+        Authorization::Enforced { super_users }
+    );
+    assert_eq!((guards.files, guards.access.len()), (1, 1));
+}
+
+#[test]
+fn authorization_off_needs_no_policies() {
+    for off in ["off", "false", "\"off\""] {
+        let text = small("policies: policies/", &format!("authorization: {off}"));
+        assert_eq!(good(&text).authorization, Authorization::Off);
+    }
+    assert_eq!(
+        bad(&small("policies: policies/\n", "")),
+        ["1:1 no `policies`, so that every request would be refused"]
+    );
+    assert_eq!(
+        bad(&small("policies:", "authorization: on\npolicies:")),
+        ["2:16 expected `off` or a mapping, got `on`"]
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    assert_eq!(
+        bad("\
+upstream: {bootstrap: kafka:9092, tsl: {}}
+listeners:
+- name: app
+  bind: localhost:9092
+  advertise: {host: localhost, ports: 19092}
+  identity: {statik: \"User:a\"}
+polices: p
+limits: {frameBytes: lots}
+"),
+        [
+            "1:23 expected a list, got `kafka:9092`",
+            "1:35 unknown key `tsl`",
+            "4:9 expected an IP address and port such as `127.0.0.1:9092`, got `localhost:9092`",
+            "5:39 expected ports such as `19092-19191`, got the number `19092`",
+            "6:14 unknown key `statik`",
+            "7:1 unknown key `polices`",
+            "8:22 expected a size such as `512KiB` or a number of bytes, got `lots`",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() {
+    let no = |what: &str| format!("`{what}` is not supported by this version");
+    let listener = |identity: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            identity,
+        )
+    };
+    let token = |key: &str| {
+        listener(&format!(
+            "sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{file: jwks.json}}, {key}}}}}"
+        ))
+    };
+    let tls =
+        "tls: {cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}\n  ";
+    let cases = [
+        (small("}\npol", ", sasl: {plain: {}}}\npol"), "sasl"),
+        (format!("{SMALL}quotas: {{fleet: {{}}}}\n"), "quotas"),
+        (
+            format!("{SMALL}schemas: {{registry: {{url: \"http://r\"}}}}\n"),
+            "registry",
+        ),
+        (
+            format!("{SMALL}audit: {{topic: audit.events}}\n"),
+            "audit.topic",
+        ),
+        (
+            format!("{SMALL}authorization: {{shadow: policies/}}\n"),
+            "shadow",
+        ),
+        (
+            listener(&format!("{tls}identity: {{mtls: {{from: spiffe}}}}")),
+            "spiffe",
+        ),
+        (
+            listener(&format!("{tls}identity: {{mtls: {{from: cn, rules: []}}}}")),
+            "rules",
+        ),
+        (
+            listener("identity: {static: \"User:a\", anonymous: \"User:b\"}"),
+            "anonymous",
+        ),
+        (listener("sasl: {plain: {users: f}}"), "plain"),
+        (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
+        (
+            listener("sasl: {oauthbearer: [{}, {}]}"),
+            "oauthbearer: a list of issuers",
+        ),
+        (token("certificateBound: true"), "certificateBound: true"),
+        (token("claims: []"), "claims"),
+        (token("introspection: {}"), "introspection"),
+        (token("principalPrefix: x"), "principalPrefix"),
+        (
+            token("x: y")
+                .replace("file: jwks.json", "url: \"https://i\"")
+                .replace(", x: y", ""),
+            "jwks.url",
+        ),
+        (
+            token("x: y")
+                .replace("jwks.json", "jwks.json, maxStale: 1h")
+                .replace(", x: y", ""),
+            "maxStale",
+        ),
+        (
+            listener(&tls.replace(
+                "clientAuth: required",
+                "clientAuth: required, crl: [ca.pem]",
+            )),
+            "crl",
+        ),
+    ];
+    for (text, what) in cases {
+        let found = bad(&text);
+        assert!(
+            found.iter().any(|m| m.ends_with(&no(what))),
+            "{text}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_together() {
+    let listener = |rest: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            rest,
+        )
+    };
+    let tls = "{cert: server.pem, key: server.key}";
+    let fixed = "identity: {static: \"User:a\"}";
+    let cases = [
+        (listener("tls: null"), "7:8 expected a mapping, got nothing"),
+        (
+            listener("identity: {tenant: shop}"),
+            "7:13 a listener without an identity",
+        ),
+        (
+            SMALL.replace(
+                "  identity: {static: \"User:orders-service\", tenant: shop}\n",
+                "",
+            ),
+            "4:3 a listener without an identity",
+        ),
+        (
+            listener(&format!("sasl: {{}}\n  {fixed}")),
+            "8:22 expected exactly one of `identity.static`, `identity.mtls` and `sasl`",
+        ),
+        (
+            listener("identity: {mtls: {from: cn}}"),
+            "7:20 `identity.mtls` needs `tls`",
+        ),
+        (
+            listener(&format!("identity: {{mtls: {{from: cn}}}}\n  tls: {tls}")),
+            "7:20 `identity.mtls` needs `clientAuth: required`",
+        ),
+        (
+            listener(&format!(
+                "{fixed}\n  tls: {{cert: server.pem, key: server.key, clientAuth: required}}"
+            )),
+            "8:56 `clientAuth: required` needs `clientCa`",
+        ),
+        (
+            listener(&format!(
+                "{fixed}\n  tls: {{cert: server.pem, key: server.key, clientCa: ca.pem}}"
+            )),
+            "8:54 `clientCa` has no effect without `clientAuth: required`",
+        ),
+        (
+            small("ports: 19092-19191", "sni: true, port: 9092").replace("localhost", "\"b-{id}\""),
+            "6:14 `sni` without `tls`: only TLS carries a server name",
+        ),
+        (
+            small("ports: 19092-19191", "sni: true, port: 9092"),
+            "6:21 with `sni` the host needs `{id}` in it",
+        ),
+        (
+            small("localhost", "\"b-{id}\""),
+            "6:21 `{id}` in the host needs `sni: true`",
+        ),
+        (
+            small("ports: 19092-19191", "port: 1"),
+            "6:14 neither `ports` nor `sni: true`",
+        ),
+        (
+            small("ports: 19092-19191", "ports: 9092-9192"),
+            "4:3 ports 9092-9192 of listener `app` overlaps port 9092 of listener `app`",
+        ),
+        (
+            format!("{SMALL}admin: {{bind: 0.0.0.0:19100}}\n"),
+            "8:15 port 19100 of admin overlaps ports 19092-19191 of listener `app`",
+        ),
+        (
+            small("kafka:9092\"]", "${NOPE}:9092\"]"),
+            "1:24 environment variable `NOPE` is not set",
+        ),
+        (
+            small("policies/", "nope/"),
+            "2:11 no such directory `nope/`",
+        ),
+        (
+            small("policies/", "ca.pem"),
+            "2:11 no such directory `ca.pem`",
+        ),
+        (
+            small("}\npol", ", tls: {ca: nope.pem}}\npol"),
+            "1:49 no such file `nope.pem`",
+        ),
+        (
+            small("}\npol", ", tls: {cert: ca.pem}}\npol"),
+            "1:51 `cert` without `key`",
+        ),
+        (
+            small("\"User:orders-service\"", "\"Group:x\""),
+            "7:22 expected a principal such as `User:orders`, got `Group:x`",
+        ),
+        (
+            format!("{SMALL}authorization: {{superUsers: [\"User:*\"]}}\n"),
+            "8:30 `User:*` would not mean everyone here",
+        ),
+        (
+            format!("{SMALL}authorization: {{superUsers: [admin]}}\n"),
+            "8:30 expected a super user such as `User:admin`, got `admin`",
+        ),
+        (
+            format!("{SMALL}audit: {{file: {{path: no/where.jsonl}}}}\n"),
+            "8:22 no directory for the file `no/where.jsonl`",
+        ),
+        (
+            format!("{SMALL}---\na: b\n"),
+            "9:1 a configuration is one document, got a second one",
+        ),
+        (String::new(), "1:1 an empty configuration"),
+    ];
+    for (text, want) in cases {
+        let found = bad(&text);
+        assert!(
+            found.iter().any(|m| m == want),
+            "{text}\nwanted {want}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn tokens_need_tls_off_loopback_and_safe_algorithms() {
+    let listener = |rest: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{file: jwks.json}}{rest}}}}}"
+            ),
+        )
+    };
+    good(&listener(""));
+    let open = bad(&listener("").replace("127.0.0.1:9092", "0.0.0.0:9092"));
+    assert_eq!(
+        open,
+        ["7:23 tokens would cross the network in clear at 0.0.0.0:9092"]
+    );
+    for algorithm in ["HS256", "none", "rs256"] {
+        let found = bad(&listener(&format!(", algorithms: [{algorithm}]")));
+        assert!(
+            found[0].contains(&format!("got `{algorithm}`")),
+            "{found:?}"
+        );
+    }
+    assert!(bad(&listener(", algorithms: []"))[0].contains("got an empty list"));
+    assert!(bad(&listener(", clockSkew: 1h"))[0].contains("expected at most `300s`, got `1h`"));
+    assert!(bad(&listener(", maxSession: 0s"))[0].contains("longer than nothing"));
+}
+
+#[test]
+fn sources_of_names_are_kept_apart_or_shared_on_purpose() {
+    let two = |first: &str, second: &str| {
+        let token = |name: &str, port: u16, rest: &str| {
+            format!(
+                "- name: {name}\n  bind: 127.0.0.1:{port}\n  \
+                 advertise: {{host: h, ports: {}-{}}}\n  \
+                 sasl: {{oauthbearer: {{audience: a, jwks: {{file: jwks.json}}, {rest}}}}}\n",
+                port + 1,
+                port + 9
+            )
+        };
+        let head = "upstream: {bootstrap: [\"k:1\"]}\npolicies: policies/\nlisteners:\n";
+        format!(
+            "{head}{}{}",
+            token("a", 1000, first),
+            token("b", 2000, second)
+        )
+    };
+    good(&two("issuer: i", "issuer: i"));
+    good(&two("issuer: i, shared: true", "issuer: j, shared: true"));
+    let apart = bad(&two("issuer: i", "issuer: j, shared: true"));
+    assert_eq!(
+        apart,
+        ["7:23 names from these tokens could also come from another listener"]
+    );
+    assert_eq!(bad(&two("issuer: i", "issuer: j")).len(), 2);
+}
+
+#[test]
+fn a_static_identity_in_the_open_is_warned_about() {
+    let (config, _, problems) = load(
+        &directory(),
+        &small("bind: 127.0.0.1:9092", "bind: 0.0.0.0:9092"),
+    );
+    assert!(config.is_some());
+    assert_eq!(problems.list[0].severity, Severity::Warning);
+}
+
+fn guards(files: &[(&str, &str)]) -> (Guards, Vec<String>) {
+    let dir = TempDir::new().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let mut problems = Problems::default();
+    let guards = guards::load(dir.path(), &mut problems);
+    let dir = dir.path().display().to_string();
+    (
+        guards,
+        shown(&problems)
+            .iter()
+            .map(|m| m.replace(&dir, "DIR"))
+            .collect(),
+    )
+}
+
+/// A document of that kind.
+fn of_kind(kind: &str, name: &str, spec: &str) -> String {
+    format!("apiVersion: kordon/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+#[test]
+fn a_directory_is_read_in_order_without_tests_and_hidden_names() {
+    let access = |name: &str| ACCESS.replace("{name: a}", &format!("{{name: {name}}}"));
+    let (guards, problems) = guards(&[
+        ("b.yaml", &access("b")),
+        ("a/z.yaml", &access("a")),
+        ("c.test.yaml", "tests: []"),
+        (".hidden.yaml", "["),
+        ("..data/b.yaml", "["),
+        ("notes.txt", "["),
+        ("d.yml", &access("d")),
+    ]);
+    assert_eq!(problems, ["`DIR/d.yml`: policy files end in `.yaml`"]);
+    let names: Vec<&str> = guards.access.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!((guards.files, guards.digest.len()), (2, 64));
+}
+
+#[test]
+fn the_digest_follows_contents_and_names_only() {
+    let digest = |files: &[(&str, &str)]| guards(files).0.digest;
+    let one = digest(&[("a.yaml", ACCESS)]);
+    assert_eq!(one, digest(&[("a.yaml", ACCESS), ("a.test.yaml", "x")]));
+    assert_ne!(one, digest(&[("b.yaml", ACCESS)]));
+    assert_ne!(one, digest(&[("a.yaml", &format!("{ACCESS}\n"))]));
+}
+
+#[test]
+fn documents_of_every_kind() {
+    let (guards, problems) = guards(&[(
+        "all.yaml",
+        &[
+            of_kind(
+                "AccessPolicy",
+                "x",
+                "{principals: [\"User:a\"], rules: [{allow: [Read], topics: [t]}]}",
+            ),
+            of_kind(
+                "QuotaPolicy",
+                "x",
+                "{for: {tenant: t}, scope: local, limits: {produce: 10MiB/s}}",
+            ),
+            of_kind(
+                "QuotaPolicy",
+                "y",
+                "{for: {user: \"*\", clientId: c}, limits: {produce: 1/s}}",
+            ),
+            of_kind(
+                "SchemaPolicy",
+                "x",
+                "{topics: [a, \"b.*\", \"*\"], value: {format: avro, encoding: confluent, subject: \
+                 {name: fixed}, check: id, empty: reject}, onViolation: warn}",
+            ),
+            of_kind("SchemaPolicy", "y", "{topics: [a], key: {format: avro}}"),
+        ]
+        .join("---\n"),
+    )]);
+    assert_eq!(problems, [] as [&str; 0]);
+    let [tenant, user] = &guards.quotas[..] else {
+        panic!()
+    };
+    assert_eq!(tenant.entity.tenant, Some(QuotaName::Exact("t".to_owned())));
+    assert_eq!(tenant.produce_bytes_per_second, Some(10 << 20));
+    assert_eq!(tenant.rule.line, 9);
+    assert_eq!(user.entity.user, Some(QuotaName::Default));
+    let [x, y] = &guards.schemas[..] else {
+        panic!()
+    };
+    assert_eq!(
+        x.topics,
+        [
+            TopicPattern::Literal("a".to_owned()),
+            TopicPattern::Prefix("b.".to_owned()),
+            TopicPattern::All
+        ]
+    );
+    let value = x.value.as_ref().unwrap();
+    assert_eq!(value.subject, SubjectName::Fixed("fixed".to_owned()));
+    assert_eq!((value.check, value.empty_allowed), (Depth::Id, false));
+    assert_eq!(x.on_violation, OnViolation::Warn);
+    let key = y.key.as_ref().unwrap();
+    assert_eq!((key.check, key.empty_allowed), (Depth::Full, true));
+    assert_eq!(y.on_violation, OnViolation::Reject);
+}
+
+#[test]
+fn mistakes_in_policies() {
+    let quota = |spec: &str| of_kind("QuotaPolicy", "x", spec);
+    let schema = |spec: &str| of_kind("SchemaPolicy", "x", spec);
+    let no = "is not supported by this version";
+    let cases = [
+        (
+            ACCESS.replace("kordon/v1", "kordon/v2"),
+            "1:13 expected `kordon/v1`, got `kordon/v2`".to_owned(),
+        ),
+        (
+            ACCESS.replace("AccessPolicy", "AcessPolicy"),
+            "2:7 unknown kind `AcessPolicy`".to_owned(),
+        ),
+        (
+            ACCESS.replace("metadata: {name: a}\n", ""),
+            "1:1 missing key `metadata`".to_owned(),
+        ),
+        (
+            ACCESS.replace("kind: AccessPolicy\n", ""),
+            "1:1 missing key `kind`".to_owned(),
+        ),
+        (
+            of_kind("Tenant", "t", "{}"),
+            format!("2:7 `kind: Tenant` {no}"),
+        ),
+        (
+            of_kind("TopicPolicy", "t", "{}"),
+            format!("2:7 `kind: TopicPolicy` {no}"),
+        ),
+        (
+            quota("{for: {tenant: t}, scope: fleet, limits: {produce: 1/s}}"),
+            format!("4:33 `fleet` {no}"),
+        ),
+        (
+            quota("{for: {tenant: t}, limits: {produce: 1/s, fetch: 1/s}}"),
+            format!("4:49 `fetch` {no}"),
+        ),
+        (
+            quota("{for: {tenant: t}, limits: {}}"),
+            "4:34 a quota without a limit".to_owned(),
+        ),
+        (
+            quota("{for: {}, limits: {produce: 1/s}}"),
+            "4:13 expected `tenant`, `user` or `clientId`, got none".to_owned(),
+        ),
+        (
+            quota("{for: {tenant: t, user: u}, limits: {produce: 1/s}}"),
+            "4:13 `tenant` goes with neither `user` nor `clientId`".to_owned(),
+        ),
+        (
+            quota("{for: {user: \"User:u\"}, limits: {produce: 1/s}}"),
+            "4:13 expected a user's name without its type, got `User:u`".to_owned(),
+        ),
+        (
+            quota("{for: {tenant: t}, limits: {produce: 10}}"),
+            "4:44 expected a rate such as `10MiB/s`, got the number `10`".to_owned(),
+        ),
+        (
+            schema("{topics: [a], value: {format: protobuf}}"),
+            format!("4:37 `protobuf` {no}"),
+        ),
+        (
+            schema("{topics: [a], value: {format: avro, encoding: json}}"),
+            format!("4:53 `json` {no}"),
+        ),
+        (
+            schema("{topics: [a], value: {format: avro, at: /p}}"),
+            format!("4:43 `at` {no}"),
+        ),
+        (
+            schema("{topics: [a], value: {format: avro, subject: {pointer: /p}}}"),
+            format!("4:53 `pointer` {no}"),
+        ),
+        (
+            schema("{topics: [a], value: {format: avro}, onViolation: deadLetter}"),
+            format!("4:57 `deadLetter` {no}"),
+        ),
+        (
+            schema("{topics: [a], value: {format: avro}, onRegistryDown: allow}"),
+            format!("4:44 `onRegistryDown` {no}"),
+        ),
+        (
+            schema("{topics: [a], headers: {}}"),
+            format!("4:21 `headers` {no}"),
+        ),
+        (
+            schema("{topics: [a]}"),
+            "4:7 a schema policy without `value` or `key`".to_owned(),
+        ),
+        (
+            schema("{topics: [\"${tenant}.a\"], value: {format: avro}}"),
+            "4:17 variables may not stand in the topics of a schema policy".to_owned(),
+        ),
+    ];
+    for (text, want) in cases {
+        let (_, found) = guards(&[("p.yaml", &text)]);
+        assert!(found.contains(&want), "{text}\nwanted {want}\n{found:#?}");
+    }
+}
+
+#[test]
+fn a_second_policy_of_the_same_name_names_both_places() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("a.yaml"), ACCESS).unwrap();
+    fs::write(dir.path().join("b.yaml"), ACCESS).unwrap();
+    let mut problems = Problems::default();
+    guards::load(dir.path(), &mut problems);
+    let [problem] = &problems.list[..] else {
+        panic!("{problems:?}")
+    };
+    assert!(problem.place.as_ref().unwrap().file.ends_with("b.yaml"));
+    assert_eq!(problem.message, "a second AccessPolicy with the name `a`");
+    assert!(
+        problem.help.as_ref().unwrap().ends_with("a.yaml:3:18"),
+        "{problem:?}"
+    );
+}
+
+#[test]
+fn a_schema_policy_needs_schemas() {
+    let dir = directory();
+    let schema = of_kind("SchemaPolicy", "s", "{topics: [a], value: {format: avro}}");
+    fs::write(dir.path().join("policies/s.yaml"), schema).unwrap();
+    let (config, _, problems) = load(&dir, SMALL);
+    assert!(config.is_none());
+    assert_eq!(shown(&problems), ["4:1 schema policy `s` without schemas"]);
+    let (config, _, _) = load(&dir, &format!("{SMALL}schemas: {{directory: schemas}}\n"));
+    assert!(config.is_some());
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let (config, problems) = Config::load(Path::new("/nonexistent/kordon.yaml"));
+    assert!(config.is_none());
+    assert_eq!(
+        shown(&problems),
+        ["`/nonexistent/kordon.yaml`: no such file or directory"]
+    );
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("a.yaml"), b"a: \xff").unwrap();
+    fs::write(
+        dir.path().join("b.yaml"),
+        "#".repeat(crate::document::FILE_BYTES_MAX + 1),
+    )
+    .unwrap();
+    let mut problems = Problems::default();
+    guards::load(dir.path(), &mut problems);
+    assert!(
+        problems.list[0]
+            .message
+            .ends_with("not UTF-8 text, on line 1")
+    );
+    assert!(
+        problems.list[1]
+            .message
+            .ends_with("longer than 4194304 bytes")
+    );
+}

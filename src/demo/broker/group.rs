@@ -1,0 +1,785 @@
+//! Classic consumer groups (the protocol before KIP-848) as a state machine. Pure: time is an
+//! argument, ids come from outside, and an answer that must wait is a sender that is kept.
+//! A static member (KIP-345) that comes back causes a rebalance, which Kafka can avoid.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::code;
+
+/// Members of one group.
+pub const MEMBERS_MAX: usize = 500;
+/// Member ids handed out and not yet used.
+const PENDING_MAX: usize = 1_000;
+/// Assignment protocols that one member may offer.
+const PROTOCOLS_MAX: usize = 50;
+
+/// Where a group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No members.
+    Empty,
+    /// Waiting for every member to join again.
+    PreparingRebalance,
+    /// Waiting for the leader's assignment.
+    CompletingRebalance,
+    /// Every member has its assignment.
+    Stable,
+}
+
+impl Phase {
+    /// Kafka's name of the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+/// What a client says when it joins.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// Empty for a new member.
+    pub member_id: String,
+    /// `group.instance.id` of a static member.
+    pub instance_id: Option<String>,
+    /// The client's id, for descriptions.
+    pub client_id: String,
+    /// The client's address, for descriptions.
+    pub client_host: String,
+    /// After this long without a sign of life the member is removed.
+    pub session_timeout: Duration,
+    /// How long a rebalance waits for this member.
+    pub rebalance_timeout: Duration,
+    /// `consumer`, for consumers.
+    pub protocol_type: String,
+    /// Name and metadata of each assignment protocol, preferred first.
+    pub protocols: Vec<(String, Bytes)>,
+    /// Whether a new member must come back with the id it is given (from v4, KIP-394).
+    pub id_required: bool,
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Kafka's error code.
+    pub error: i16,
+    /// The generation joined; −1 with an error.
+    pub generation: i32,
+    /// The group's protocol type.
+    pub protocol_type: Option<String>,
+    /// The protocol that was chosen.
+    pub protocol: Option<String>,
+    /// The member that assigns.
+    pub leader: String,
+    /// The member's own id.
+    pub member_id: String,
+    /// For the leader: id, instance id and metadata of each member.
+    pub members: Vec<(String, Option<String>, Bytes)>,
+}
+
+/// The answer to a sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Kafka's error code.
+    pub error: i16,
+    /// The member's assignment.
+    pub assignment: Bytes,
+}
+
+/// An answer now, or later.
+pub enum Answer<T> {
+    /// Now.
+    Now(T),
+    /// When the group has come that far.
+    Later(oneshot::Receiver<T>),
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch the client knew; −1: none.
+    pub leader_epoch: i32,
+    /// What the client wants kept beside it.
+    pub metadata: String,
+}
+
+/// One member.
+#[derive(Debug)]
+pub struct Member {
+    /// What it said when it last joined.
+    pub joining: Joining,
+    /// What the leader assigned to it.
+    pub assignment: Bytes,
+    seen: Instant,
+    join: Option<oneshot::Sender<Joined>>,
+    sync: Option<oneshot::Sender<Synced>>,
+}
+
+/// One group.
+#[derive(Debug)]
+pub struct Group {
+    /// Where it stands.
+    pub phase: Phase,
+    /// By member id.
+    pub members: BTreeMap<String, Member>,
+    /// Committed offsets by topic and partition.
+    pub commits: BTreeMap<(String, i32), Commit>,
+    /// `consumer`, for consumers; empty before the first member.
+    pub protocol_type: String,
+    /// The protocol in force; empty outside a generation.
+    pub protocol: String,
+    generation: i32,
+    leader: String,
+    statics: HashMap<String, String>,
+    pending: HashMap<String, Instant>,
+    deadline: Option<Instant>,
+}
+
+impl Group {
+    /// A group without members.
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Empty,
+            members: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            protocol_type: String::new(),
+            protocol: String::new(),
+            generation: 0,
+            leader: String::new(),
+            statics: HashMap::new(),
+            pending: HashMap::new(),
+            deadline: None,
+        }
+    }
+
+    /// A client joins; `new_id` becomes its member id if it has none yet.
+    pub fn join(&mut self, mut joining: Joining, new_id: String, now: Instant) -> Answer<Joined> {
+        let refuse = |error: i16, member_id: &str| {
+            Answer::Now(Joined {
+                error,
+                generation: -1,
+                member_id: member_id.to_owned(),
+                ..Joined::default()
+            })
+        };
+        let id = joining.member_id.clone();
+        if joining.protocols.len() > PROTOCOLS_MAX || !self.fits(&joining) {
+            return refuse(code::INCONSISTENT_GROUP_PROTOCOL, &id);
+        }
+        if id.is_empty() {
+            if self.members.len() + self.pending.len() >= MEMBERS_MAX.min(PENDING_MAX) {
+                return refuse(code::GROUP_MAX_SIZE_REACHED, &id);
+            }
+            if joining.id_required && joining.instance_id.is_none() {
+                self.pending
+                    .insert(new_id.clone(), now + joining.session_timeout);
+                return refuse(code::MEMBER_ID_REQUIRED, &new_id);
+            }
+            if let Some(old) = joining
+                .instance_id
+                .as_ref()
+                .and_then(|i| self.statics.get(i))
+            {
+                let old = old.clone();
+                self.fence(&old);
+            }
+            joining.member_id.clone_from(&new_id);
+        } else if self.fenced(&id, joining.instance_id.as_deref()) {
+            return refuse(code::FENCED_INSTANCE_ID, &id);
+        } else if self.pending.remove(&id).is_none() {
+            let Some(member) = self.members.get_mut(&id) else {
+                return refuse(code::UNKNOWN_MEMBER_ID, &id);
+            };
+            member.seen = now;
+            let same = member.joining.protocols == joining.protocols;
+            let settled = match self.phase {
+                Phase::CompletingRebalance => same,
+                Phase::Stable => same && id != self.leader,
+                Phase::Empty | Phase::PreparingRebalance => false,
+            };
+            if settled {
+                return Answer::Now(self.joined(&id));
+            }
+        }
+        let id = joining.member_id.clone();
+        if let Some(instance) = &joining.instance_id {
+            self.statics.insert(instance.clone(), id.clone());
+        }
+        self.protocol_type.clone_from(&joining.protocol_type);
+        let (sender, receiver) = oneshot::channel();
+        let member = self.members.entry(id).or_insert_with(|| Member {
+            joining: joining.clone(),
+            assignment: Bytes::new(),
+            seen: now,
+            join: None,
+            sync: None,
+        });
+        member.joining = joining;
+        member.join = Some(sender);
+        self.rebalance(now);
+        self.complete_if_all_joined(now);
+        Answer::Later(receiver)
+    }
+
+    /// A member asks for its assignment; the leader brings everyone's.
+    pub fn sync(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        protocol: Option<&str>,
+        assignments: Vec<(String, Bytes)>,
+        now: Instant,
+    ) -> Answer<Synced> {
+        let refuse = |error| {
+            Answer::Now(Synced {
+                error,
+                assignment: Bytes::new(),
+            })
+        };
+        if let Err(error) = self.check_member(member_id, instance_id, generation) {
+            return refuse(error);
+        }
+        if protocol.is_some_and(|p| p != self.protocol) {
+            return refuse(code::INCONSISTENT_GROUP_PROTOCOL);
+        }
+        let leads = member_id == self.leader;
+        let Some(member) = self.members.get_mut(member_id) else {
+            return refuse(code::UNKNOWN_MEMBER_ID);
+        };
+        member.seen = now;
+        match self.phase {
+            Phase::Empty => refuse(code::UNKNOWN_MEMBER_ID),
+            Phase::PreparingRebalance => refuse(code::REBALANCE_IN_PROGRESS),
+            Phase::Stable => Answer::Now(Synced {
+                error: code::NONE,
+                assignment: member.assignment.clone(),
+            }),
+            Phase::CompletingRebalance => {
+                let (sender, receiver) = oneshot::channel();
+                member.sync = Some(sender);
+                if leads {
+                    self.assign(assignments, now);
+                }
+                Answer::Later(receiver)
+            }
+        }
+    }
+
+    /// A sign of life; answers Kafka's error code.
+    pub fn heartbeat(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        now: Instant,
+    ) -> i16 {
+        if let Err(error) = self.check_member(member_id, instance_id, generation) {
+            return error;
+        }
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.seen = now;
+        }
+        match self.phase {
+            Phase::PreparingRebalance => code::REBALANCE_IN_PROGRESS,
+            _ => code::NONE,
+        }
+    }
+
+    /// A member leaves, named by its id or, if that is empty, by its instance id.
+    pub fn leave(&mut self, member_id: &str, instance_id: Option<&str>, now: Instant) -> i16 {
+        let id = match instance_id {
+            Some(instance) => match self.statics.get(instance) {
+                Some(id) if member_id.is_empty() || member_id == id => id.clone(),
+                Some(_) => return code::FENCED_INSTANCE_ID,
+                None => return code::UNKNOWN_MEMBER_ID,
+            },
+            None => member_id.to_owned(),
+        };
+        if self.pending.remove(&id).is_some() {
+            self.complete_if_all_joined(now);
+            return code::NONE;
+        }
+        if !self.remove(&id) {
+            return code::UNKNOWN_MEMBER_ID;
+        }
+        self.after_removal(now);
+        code::NONE
+    }
+
+    /// Whether this member may commit offsets now.
+    pub fn may_commit(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        now: Instant,
+    ) -> Result<(), i16> {
+        if generation < 0 && self.members.is_empty() {
+            return Ok(()); // offsets kept by a client that assigns partitions itself
+        }
+        self.check_member(member_id, instance_id, generation)?;
+        if self.phase == Phase::CompletingRebalance {
+            return Err(code::REBALANCE_IN_PROGRESS);
+        }
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.seen = now;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass: removes members that were silent too long and ends a rebalance that has
+    /// waited long enough.
+    pub fn tick(&mut self, now: Instant) {
+        let before = self.pending.len();
+        self.pending.retain(|_, until| *until > now);
+        let silent: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.join.is_none() && m.sync.is_none())
+            .filter(|(_, m)| now.duration_since(m.seen) >= m.joining.session_timeout)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let mut removed = 0;
+        for id in silent {
+            removed += usize::from(self.remove(&id));
+        }
+        if removed > 0 {
+            self.after_removal(now);
+        } else if before != self.pending.len() {
+            self.complete_if_all_joined(now);
+        }
+        if self.deadline.is_some_and(|at| at <= now) {
+            self.give_up_waiting(now);
+        }
+    }
+
+    /// Whether nothing would be lost if the group were forgotten.
+    pub fn is_forgettable(&self) -> bool {
+        self.members.is_empty() && self.pending.is_empty() && self.commits.is_empty()
+    }
+
+    fn fits(&self, joining: &Joining) -> bool {
+        if joining.protocol_type.is_empty() || joining.protocols.is_empty() {
+            return false;
+        }
+        let others = || {
+            self.members
+                .iter()
+                .filter(|(id, _)| **id != joining.member_id)
+        };
+        if others().next().is_some() && joining.protocol_type != self.protocol_type {
+            return false;
+        }
+        joining.protocols.iter().any(|(name, _)| {
+            others().all(|(_, m)| m.joining.protocols.iter().any(|(other, _)| other == name))
+        })
+    }
+
+    fn fenced(&self, member_id: &str, instance_id: Option<&str>) -> bool {
+        instance_id
+            .and_then(|i| self.statics.get(i))
+            .is_some_and(|current| current != member_id)
+    }
+
+    fn check_member(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), i16> {
+        if self.fenced(member_id, instance_id) {
+            return Err(code::FENCED_INSTANCE_ID);
+        }
+        if !self.members.contains_key(member_id) {
+            return Err(code::UNKNOWN_MEMBER_ID);
+        }
+        if generation != self.generation {
+            return Err(code::ILLEGAL_GENERATION);
+        }
+        Ok(())
+    }
+
+    /// The old incarnation of a static member hears that another has taken its place.
+    fn fence(&mut self, member_id: &str) {
+        let Some(old) = self.members.remove(member_id) else {
+            return;
+        };
+        if let Some(sender) = old.join {
+            let _ = sender.send(Joined {
+                error: code::FENCED_INSTANCE_ID,
+                generation: -1,
+                member_id: member_id.to_owned(),
+                ..Joined::default()
+            });
+        }
+        if let Some(sender) = old.sync {
+            let _ = sender.send(Synced {
+                error: code::FENCED_INSTANCE_ID,
+                assignment: Bytes::new(),
+            });
+        }
+    }
+
+    fn remove(&mut self, member_id: &str) -> bool {
+        let Some(member) = self.members.remove(member_id) else {
+            return false;
+        };
+        if let Some(instance) = &member.joining.instance_id {
+            self.statics.remove(instance);
+        }
+        if let Some(sender) = member.join {
+            let _ = sender.send(Joined {
+                error: code::UNKNOWN_MEMBER_ID,
+                generation: -1,
+                member_id: member_id.to_owned(),
+                ..Joined::default()
+            });
+        }
+        if let Some(sender) = member.sync {
+            let _ = sender.send(Synced {
+                error: code::UNKNOWN_MEMBER_ID,
+                assignment: Bytes::new(),
+            });
+        }
+        true
+    }
+
+    fn after_removal(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Stable | Phase::CompletingRebalance => {
+                self.rebalance(now);
+                self.complete_if_all_joined(now);
+            }
+            Phase::PreparingRebalance => self.complete_if_all_joined(now),
+            Phase::Empty => {}
+        }
+    }
+
+    fn rebalance(&mut self, now: Instant) {
+        if self.phase == Phase::PreparingRebalance {
+            return;
+        }
+        for member in self.members.values_mut() {
+            if let Some(sender) = member.sync.take() {
+                let _ = sender.send(Synced {
+                    error: code::REBALANCE_IN_PROGRESS,
+                    assignment: Bytes::new(),
+                });
+            }
+        }
+        self.phase = Phase::PreparingRebalance;
+        self.deadline = Some(now + self.longest_rebalance());
+    }
+
+    fn longest_rebalance(&self) -> Duration {
+        let timeouts = self.members.values().map(|m| m.joining.rebalance_timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
+    fn give_up_waiting(&mut self, now: Instant) {
+        let late: Vec<String> = match self.phase {
+            Phase::PreparingRebalance => {
+                self.pending.clear();
+                let absent = self.members.iter().filter(|(_, m)| m.join.is_none());
+                absent.map(|(id, _)| id.clone()).collect()
+            }
+            Phase::CompletingRebalance => {
+                let absent = self.members.iter().filter(|(_, m)| m.sync.is_none());
+                absent.map(|(id, _)| id.clone()).collect()
+            }
+            Phase::Empty | Phase::Stable => Vec::new(),
+        };
+        self.deadline = None;
+        for id in late {
+            self.remove(&id);
+        }
+        self.after_removal(now);
+    }
+
+    fn complete_if_all_joined(&mut self, now: Instant) {
+        if self.phase != Phase::PreparingRebalance
+            || !self.pending.is_empty()
+            || self.members.values().any(|m| m.join.is_none())
+        {
+            return;
+        }
+        self.generation += 1;
+        self.deadline = None;
+        if self.members.is_empty() {
+            self.phase = Phase::Empty;
+            self.protocol.clear();
+            self.leader.clear();
+            return;
+        }
+        self.protocol = self.elected_protocol();
+        if !self.members.contains_key(&self.leader) {
+            self.leader = self.members.keys().next().cloned().unwrap_or_default();
+        }
+        self.phase = Phase::CompletingRebalance;
+        self.deadline = Some(now + self.longest_rebalance());
+        let ids: Vec<String> = self.members.keys().cloned().collect();
+        for id in ids {
+            let answer = self.joined(&id);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.seen = now;
+                member.assignment = Bytes::new();
+                if let Some(sender) = member.join.take() {
+                    let _ = sender.send(answer);
+                }
+            }
+        }
+    }
+
+    /// Each member votes for the first of its protocols that all support; most votes win.
+    fn elected_protocol(&self) -> String {
+        let offered = |m: &Member| -> HashSet<String> {
+            m.joining.protocols.iter().map(|(n, _)| n.clone()).collect()
+        };
+        let mut all = self.members.values().map(offered);
+        let first = all.next().unwrap_or_default();
+        let common = all.fold(first, |a, b| a.intersection(&b).cloned().collect());
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let choice = member.joining.protocols.iter().map(|(name, _)| name);
+            if let Some(name) = choice.into_iter().find(|name| common.contains(*name)) {
+                *votes.entry(name).or_default() += 1;
+            }
+        }
+        let winner = votes.into_iter().max_by_key(|(_, count)| *count);
+        winner.map_or_else(String::new, |(name, _)| name.to_owned())
+    }
+
+    fn joined(&self, member_id: &str) -> Joined {
+        let metadata = |m: &Member| {
+            let chosen = m
+                .joining
+                .protocols
+                .iter()
+                .find(|(n, _)| *n == self.protocol);
+            chosen.map_or_else(Bytes::new, |(_, metadata)| metadata.clone())
+        };
+        let members = if member_id == self.leader {
+            self.members
+                .iter()
+                .map(|(id, m)| (id.clone(), m.joining.instance_id.clone(), metadata(m)))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        Joined {
+            error: code::NONE,
+            generation: self.generation,
+            protocol_type: Some(self.protocol_type.clone()),
+            protocol: Some(self.protocol.clone()),
+            leader: self.leader.clone(),
+            member_id: member_id.to_owned(),
+            members,
+        }
+    }
+
+    fn assign(&mut self, assignments: Vec<(String, Bytes)>, now: Instant) {
+        for (id, assignment) in assignments {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.assignment = assignment;
+            }
+        }
+        self.phase = Phase::Stable;
+        self.deadline = None;
+        for member in self.members.values_mut() {
+            member.seen = now;
+            if let Some(sender) = member.sync.take() {
+                let _ = sender.send(Synced {
+                    error: code::NONE,
+                    assignment: member.assignment.clone(),
+                });
+            }
+        }
+    }
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: Duration = Duration::from_secs(10);
+    const REBALANCE: Duration = Duration::from_secs(30);
+
+    fn joining(member_id: &str) -> Joining {
+        Joining {
+            member_id: member_id.to_owned(),
+            instance_id: None,
+            client_id: String::new(),
+            client_host: String::new(),
+            session_timeout: SESSION,
+            rebalance_timeout: REBALANCE,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::from_static(b"m"))],
+            id_required: false,
+        }
+    }
+
+    fn later<T>(answer: Answer<T>) -> oneshot::Receiver<T> {
+        match answer {
+            Answer::Later(receiver) => receiver,
+            Answer::Now(_) => panic!("answered at once"),
+        }
+    }
+
+    fn now<T>(answer: Answer<T>) -> T {
+        match answer {
+            Answer::Now(answer) => answer,
+            Answer::Later(_) => panic!("must wait"),
+        }
+    }
+
+    /// A group of two members `a` (the leader) and `b`, stable in generation 2.
+    fn stable(at: Instant) -> Group {
+        let mut group = Group::new();
+        let first = later(group.join(joining(""), "a".into(), at));
+        drop(first);
+        let mut b = later(group.join(joining(""), "b".into(), at));
+        assert!(b.try_recv().is_err(), "`a` has not joined again");
+        let mut a = later(group.join(joining("a"), String::new(), at));
+        let a = a.try_recv().unwrap();
+        let b = b.try_recv().unwrap();
+        assert_eq!((a.generation, b.generation), (2, 2));
+        assert_eq!((a.members.len(), b.members.len()), (2, 0));
+        let mut waits = later(group.sync("b", None, 2, Some("range"), vec![], at));
+        assert!(waits.try_recv().is_err());
+        let parts = vec![
+            ("a".into(), Bytes::from("A")),
+            ("b".into(), Bytes::from("B")),
+        ];
+        let mut leads = later(group.sync("a", None, 2, None, parts, at));
+        assert_eq!(leads.try_recv().unwrap().assignment, "A");
+        assert_eq!(waits.try_recv().unwrap().assignment, "B");
+        assert_eq!(group.phase, Phase::Stable);
+        group
+    }
+
+    #[test]
+    fn two_members_share_and_one_leaves() {
+        let at = Instant::now();
+        let mut group = stable(at);
+        assert_eq!(group.heartbeat("b", None, 2, at), code::NONE);
+        assert_eq!(group.heartbeat("b", None, 1, at), code::ILLEGAL_GENERATION);
+        assert_eq!(group.heartbeat("x", None, 2, at), code::UNKNOWN_MEMBER_ID);
+        assert_eq!(group.leave("a", None, at), code::NONE);
+        assert_eq!(
+            group.heartbeat("b", None, 2, at),
+            code::REBALANCE_IN_PROGRESS
+        );
+        let mut b = later(group.join(joining("b"), String::new(), at));
+        let b = b.try_recv().unwrap();
+        assert_eq!((b.generation, b.leader.as_str()), (3, "b"));
+        assert_eq!(group.leave("b", None, at), code::NONE);
+        assert_eq!(group.phase, Phase::Empty);
+    }
+
+    #[test]
+    fn a_silent_member_is_removed() {
+        let at = Instant::now();
+        let mut group = stable(at);
+        let later_on = at + SESSION;
+        assert_eq!(group.heartbeat("a", None, 2, at + SESSION / 2), code::NONE);
+        group.tick(later_on);
+        assert_eq!(group.members.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(group.phase, Phase::PreparingRebalance);
+    }
+
+    #[test]
+    fn a_rebalance_does_not_wait_for_ever() {
+        let at = Instant::now();
+        let mut group = stable(at);
+        let mut c = later(group.join(joining(""), "c".into(), at));
+        for second in 1..30 {
+            let moment = at + Duration::from_secs(second);
+            group.heartbeat("a", None, 2, moment);
+            group.heartbeat("b", None, 2, moment);
+            group.tick(moment);
+        }
+        assert!(c.try_recv().is_err());
+        group.tick(at + REBALANCE);
+        assert_eq!(c.try_recv().unwrap().members.len(), 1);
+    }
+
+    #[test]
+    fn a_new_member_is_told_its_id_first() {
+        let at = Instant::now();
+        let mut group = Group::new();
+        let new = Joining {
+            id_required: true,
+            ..joining("")
+        };
+        let told = now(group.join(new, "a".into(), at));
+        assert_eq!(told.error, code::MEMBER_ID_REQUIRED);
+        assert_eq!(told.member_id, "a");
+        let mut joined = later(group.join(joining("a"), String::new(), at));
+        assert_eq!(joined.try_recv().unwrap().leader, "a");
+        let unknown = now(group.join(joining("z"), String::new(), at));
+        assert_eq!(unknown.error, code::UNKNOWN_MEMBER_ID);
+    }
+
+    #[test]
+    fn protocols_must_agree() {
+        let at = Instant::now();
+        let mut group = stable(at);
+        let other = Joining {
+            protocols: vec![("sticky".to_owned(), Bytes::new())],
+            ..joining("")
+        };
+        let refused = now(group.join(other, "c".into(), at));
+        assert_eq!(refused.error, code::INCONSISTENT_GROUP_PROTOCOL);
+    }
+
+    #[test]
+    fn a_static_member_that_comes_back_fences_the_old_one() {
+        let at = Instant::now();
+        let mut group = Group::new();
+        let fixed = Joining {
+            instance_id: Some("pod-0".to_owned()),
+            ..joining("")
+        };
+        drop(later(group.join(fixed.clone(), "a".into(), at)));
+        let mut again = later(group.join(fixed, "b".into(), at));
+        assert_eq!(again.try_recv().unwrap().member_id, "b");
+        assert_eq!(
+            group.heartbeat("a", Some("pod-0"), 1, at),
+            code::FENCED_INSTANCE_ID
+        );
+        assert_eq!(group.leave("", Some("pod-0"), at), code::NONE);
+        assert_eq!(group.phase, Phase::Empty);
+    }
+
+    #[test]
+    fn commits_need_the_generation() {
+        let at = Instant::now();
+        assert!(Group::new().may_commit("", None, -1, at).is_ok());
+        let mut group = stable(at);
+        assert_eq!(
+            group.may_commit("", None, -1, at),
+            Err(code::UNKNOWN_MEMBER_ID)
+        );
+        assert_eq!(
+            group.may_commit("a", None, 1, at),
+            Err(code::ILLEGAL_GENERATION)
+        );
+        assert!(group.may_commit("a", None, 2, at).is_ok());
+    }
+}

@@ -1,0 +1,374 @@
+//! A bearer token becomes a principal: a signed JWT (RFC 7515, RFC 7519) with an allow-listed
+//! asymmetric algorithm, a key of the configured issuer, and claims that fulfil
+//! [`TokenSettings`]. The signature is checked before any claim is read. Time is an argument;
+//! no error repeats a part of the token.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+use crate::identity::json::{self, JsonFault};
+use crate::identity::keys::{KeyKind, KeySet};
+use crate::identity::name;
+use crate::identity::settings::TokenSettings;
+use crate::principal::{Principal, Proof};
+
+pub use crate::identity::keys::KeySetError;
+
+/// How many groups a token may list. More are refused, not cut off: a rule may deny by group.
+pub const GROUPS_MAX: usize = 1024;
+
+/// The longest validity believed, in seconds since the epoch: the end of the year 9999.
+const DATE_SECONDS_MAX: f64 = 253_402_300_799.0;
+
+/// Every algorithm that may be allowed (RFC 7518 §3.1, RFC 8037), with the key it takes.
+/// INVARIANT: nothing symmetric, and no `none`.
+const ALGORITHMS: [(&str, Algorithm, KeyKind); 9] = [
+    ("RS256", Algorithm::RS256, KeyKind::Rsa),
+    ("RS384", Algorithm::RS384, KeyKind::Rsa),
+    ("RS512", Algorithm::RS512, KeyKind::Rsa),
+    ("PS256", Algorithm::PS256, KeyKind::Rsa),
+    ("PS384", Algorithm::PS384, KeyKind::Rsa),
+    ("PS512", Algorithm::PS512, KeyKind::Rsa),
+    ("ES256", Algorithm::ES256, KeyKind::P256),
+    ("ES384", Algorithm::ES384, KeyKind::P384),
+    ("EdDSA", Algorithm::EdDSA, KeyKind::Ed25519),
+];
+
+/// The claim `typ` by which some issuers (Keycloak) mark what is not an access token although
+/// its header looks the same.
+const OTHER_TOKEN_TYPES: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
+
+/// The names `algorithms` may list, for error messages and the documentation.
+pub fn supported_algorithms() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.iter().map(|(name, ..)| *name)
+}
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than `limits.tokenBytes`.
+    #[error("token is longer than allowed")]
+    Long,
+    /// Not three base64url parts with JSON objects.
+    #[error("token is not a signed jwt")]
+    Malformed,
+    /// A header or claim name occurs twice.
+    #[error("token repeats a header or claim name")]
+    Duplicate,
+    /// JSON nested deeper than [`json::DEPTH_MAX`].
+    #[error("token is nested too deep")]
+    Deep,
+    /// `alg` is `none`, symmetric, unknown, or not in the listener's list.
+    #[error("token uses an algorithm that is not allowed")]
+    Algorithm,
+    /// The header demands an extension (`crit`, RFC 7515 §4.1.11); none is known here.
+    #[error("token demands an unknown extension")]
+    Critical,
+    /// `typ` is not one of the accepted types.
+    #[error("token is of another type than expected")]
+    Type,
+    /// No usable key has this key id, or without one the key is not plain.
+    #[error("token names no known key")]
+    Key,
+    /// The signature is not the key's.
+    #[error("token has a wrong signature")]
+    Signature,
+    /// `iss` is absent or another's.
+    #[error("token is from another issuer")]
+    Issuer,
+    /// `aud` is absent or does not contain ours.
+    #[error("token is for another audience")]
+    Audience,
+    /// A date claim that must be there is not, or is no date.
+    #[error("token lacks a valid `exp` or `iat`")]
+    Date,
+    /// `exp` has passed.
+    #[error("token has expired")]
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    #[error("token is not valid yet")]
+    Early,
+    /// A required scope is missing.
+    #[error("token lacks a required scope")]
+    Scope,
+    /// The principal claim is absent, not a string, or a name that is refused.
+    #[error("token names no acceptable principal")]
+    Principal,
+    /// The tenant claim is not a string, or a name that is refused.
+    #[error("token names no acceptable tenant")]
+    Tenant,
+    /// The groups claim is no list of acceptable names, or too long.
+    #[error("token names no acceptable groups")]
+    Groups,
+}
+
+impl TokenError {
+    /// One word for metrics and the audit log.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Long => "long",
+            Self::Malformed => "malformed",
+            Self::Duplicate => "duplicate",
+            Self::Deep => "deep",
+            Self::Algorithm => "algorithm",
+            Self::Critical => "critical",
+            Self::Type => "type",
+            Self::Key => "key",
+            Self::Signature => "signature",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Date => "date",
+            Self::Expired => "expired",
+            Self::Early => "early",
+            Self::Scope => "scope",
+            Self::Principal => "principal",
+            Self::Tenant => "tenant",
+            Self::Groups => "groups",
+        }
+    }
+}
+
+impl From<JsonFault> for TokenError {
+    fn from(fault: JsonFault) -> Self {
+        match fault {
+            JsonFault::Malformed => Self::Malformed,
+            JsonFault::Duplicate => Self::Duplicate,
+            JsonFault::Deep => Self::Deep,
+        }
+    }
+}
+
+/// Checks the tokens of one issuer. Cheap to share behind an [`Arc`]; a change of keys or
+/// settings makes a new one.
+pub struct Verifier {
+    settings: TokenSettings,
+    allowed: Vec<(&'static str, Algorithm, KeyKind)>,
+    keys: KeySet,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier")
+            .field("issuer", &self.settings.issuer)
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Takes the issuer's keys as the text of a JWK set (RFC 7517 §5).
+    pub fn new(settings: &TokenSettings, jwks_json: &str) -> Result<Self, KeySetError> {
+        let mut allowed = Vec::with_capacity(ALGORITHMS.len());
+        let unsupported = |name: &str| {
+            let expected: Vec<_> = supported_algorithms().collect();
+            KeySetError::Algorithm(name.to_owned(), expected.join(", "))
+        };
+        for wanted in &settings.algorithms {
+            let row = ALGORITHMS.iter().find(|(name, ..)| name == wanted);
+            allowed.push(*row.ok_or_else(|| unsupported(wanted))?);
+        }
+        if allowed.is_empty() {
+            return Err(unsupported(""));
+        }
+        Ok(Self {
+            settings: settings.clone(),
+            allowed,
+            keys: KeySet::parse(jwks_json)?,
+        })
+    }
+
+    /// How many keys can verify a signature.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The principal that `token` proves at `now`.
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Principal, TokenError> {
+        if token.len() > self.settings.token_bytes_max {
+            return Err(TokenError::Long);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        // A fourth part would leave a point in `claims`, which base64url does not have.
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        self.check_signature(&decode(header)?, signed, signature)?;
+        self.read_claims(&decode(claims)?, now)
+    }
+
+    fn check_signature(
+        &self,
+        header: &Map<String, Value>,
+        signed: &str,
+        signature: &str,
+    ) -> Result<(), TokenError> {
+        let alg = header.get("alg").and_then(Value::as_str);
+        let alg = alg.ok_or(TokenError::Algorithm)?;
+        let row = self.allowed.iter().find(|(name, ..)| *name == alg);
+        let (_, algorithm, kind) = *row.ok_or(TokenError::Algorithm)?;
+        if header.contains_key("crit") {
+            return Err(TokenError::Critical);
+        }
+        match header.get("typ") {
+            None => {}
+            Some(Value::String(found)) if self.accepts_type(found) => {}
+            Some(_) => return Err(TokenError::Type),
+        }
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.as_str()),
+            Some(_) => return Err(TokenError::Key),
+        };
+        let key = self.keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
+        let verified =
+            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.verifying, algorithm);
+        match verified {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(TokenError::Signature),
+        }
+    }
+
+    /// RFC 7515 §4.1.9: a media type, without regard to case, `application/` may be left out.
+    fn accepts_type(&self, found: &str) -> bool {
+        let bare = |text: &str| {
+            let lower = text.to_ascii_lowercase();
+            lower
+                .strip_prefix("application/")
+                .map(str::to_owned)
+                .unwrap_or(lower)
+        };
+        let found = bare(found);
+        self.settings
+            .types
+            .iter()
+            .any(|accepted| bare(accepted) == found)
+    }
+
+    fn read_claims(
+        &self,
+        claims: &Map<String, Value>,
+        now: SystemTime,
+    ) -> Result<Principal, TokenError> {
+        let settings = &self.settings;
+        if claims.get("iss").and_then(Value::as_str) != Some(&settings.issuer) {
+            return Err(TokenError::Issuer);
+        }
+        match claims.get("aud") {
+            Some(Value::String(one)) if *one == settings.audience => {}
+            Some(Value::Array(list))
+                if list.iter().all(Value::is_string)
+                    && list.iter().any(|one| *one == *settings.audience) => {}
+            _ => return Err(TokenError::Audience),
+        }
+        let marked = claims.get("typ").and_then(Value::as_str);
+        if marked.is_some_and(|typ| OTHER_TOKEN_TYPES.contains(&typ)) {
+            return Err(TokenError::Type);
+        }
+        let expires_at = self.check_dates(claims, now)?;
+        self.check_scopes(claims)?;
+        let name = claims.get(&settings.principal_claim);
+        let name = name.and_then(acceptable).ok_or(TokenError::Principal)?;
+        let tenant = match settings
+            .tenant_claim
+            .as_ref()
+            .and_then(|claim| claims.get(claim))
+        {
+            None => "",
+            Some(value) => acceptable(value).ok_or(TokenError::Tenant)?,
+        };
+        let groups = match settings
+            .groups_claim
+            .as_ref()
+            .and_then(|claim| claims.get(claim))
+        {
+            None => Vec::new(),
+            Some(value) => read_groups(value).ok_or(TokenError::Groups)?,
+        };
+        Ok(Principal {
+            name: format!("User:{name}").into(),
+            tenant: tenant.into(),
+            groups: groups.into(),
+            proof: Proof::Token,
+            expires_at: Some(expires_at),
+        })
+    }
+
+    fn check_dates(
+        &self,
+        claims: &Map<String, Value>,
+        now: SystemTime,
+    ) -> Result<SystemTime, TokenError> {
+        let skew = self.settings.clock_skew;
+        let lies_ahead = |at: SystemTime| at.duration_since(now).is_ok_and(|by| by > skew);
+        let expires_at = date(claims.get("exp").ok_or(TokenError::Date)?)?;
+        // RFC 7519 §4.1.4: valid *before* `exp`, not at it.
+        if now
+            .duration_since(expires_at)
+            .is_ok_and(|since| since >= skew)
+        {
+            return Err(TokenError::Expired);
+        }
+        let issued_at = date(claims.get("iat").ok_or(TokenError::Date)?)?;
+        let not_before = claims.get("nbf").map(date).transpose()?;
+        if lies_ahead(issued_at) || not_before.is_some_and(lies_ahead) {
+            return Err(TokenError::Early);
+        }
+        Ok(expires_at)
+    }
+
+    /// `scope` is a string of words (RFC 8693 §4.2) or, as some issuers write it, a list.
+    fn check_scopes(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let granted: Vec<&str> = match claims.get("scope") {
+            None => Vec::new(),
+            Some(Value::String(words)) => words.split(' ').collect(),
+            Some(Value::Array(list)) => {
+                let words: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+                words.ok_or(TokenError::Scope)?
+            }
+            Some(_) => return Err(TokenError::Scope),
+        };
+        let is_granted = |wanted: &String| granted.contains(&wanted.as_str());
+        match self.settings.required_scopes.iter().all(is_granted) {
+            true => Ok(()),
+            false => Err(TokenError::Scope),
+        }
+    }
+}
+
+fn decode(part: &str) -> Result<Map<String, Value>, TokenError> {
+    let text = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenError::Malformed)?;
+    Ok(json::parse_object(&text)?)
+}
+
+/// A NumericDate (RFC 7519 §2): seconds, possibly with a fraction.
+fn date(value: &Value) -> Result<SystemTime, TokenError> {
+    let seconds = value.as_f64().ok_or(TokenError::Date)?;
+    if !(0.0..=DATE_SECONDS_MAX).contains(&seconds) {
+        return Err(TokenError::Date);
+    }
+    let since = Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Date)?;
+    UNIX_EPOCH.checked_add(since).ok_or(TokenError::Date)
+}
+
+fn acceptable(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| name::check(text).is_ok())
+}
+
+fn read_groups(value: &Value) -> Option<Vec<Arc<str>>> {
+    match value {
+        Value::String(_) => Some(vec![acceptable(value)?.into()]),
+        Value::Array(list) if list.len() <= GROUPS_MAX => list
+            .iter()
+            .map(|one| acceptable(one).map(Arc::from))
+            .collect(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

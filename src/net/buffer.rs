@@ -1,0 +1,76 @@
+//! Large buffers, held only while bytes flow. A connection that waits holds none; one that
+//! moves bytes borrows from its thread's pool. Large ones matter: with 256 KiB a byte copier
+//! moved twice what it moved with 8 KiB (fewer system calls for the same bytes).
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+
+/// Bytes of a buffer when it is handed out; only the pages that are written become resident.
+pub const BUFFER_BYTES: usize = 256 * 1024;
+/// Largest buffer that goes back into the pool; a larger one was for a single frame.
+const KEPT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Buffers that a thread keeps for the next connection that needs one.
+const KEPT_MAX: usize = 8;
+
+thread_local! {
+    static POOL: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer with room.
+pub fn take() -> BytesMut {
+    POOL.with_borrow_mut(Vec::pop)
+        .unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
+}
+
+/// Gives a buffer back; its contents are gone.
+pub fn give(mut buffer: BytesMut) {
+    buffer.clear();
+    // A buffer of which a slice is still in use cannot be had back: it is dropped.
+    if buffer.try_reclaim(BUFFER_BYTES) && buffer.capacity() <= KEPT_BYTES_MAX {
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < KEPT_MAX {
+                pool.push(buffer);
+            }
+        });
+    }
+}
+
+/// Makes room for more bytes of a message of which `missing` are still to come: as much as has
+/// arrived already, so that memory follows the bytes that are there and not those claimed.
+pub fn grow(buffer: &mut BytesMut, missing: usize) {
+    let room = missing.min(buffer.len().max(BUFFER_BYTES)).max(1);
+    if buffer.capacity() - buffer.len() < room {
+        buffer.reserve(room);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_follows_what_arrived_not_what_is_claimed() {
+        let mut buffer = BytesMut::new();
+        grow(&mut buffer, 100 << 20);
+        assert!(
+            buffer.capacity() <= 2 * BUFFER_BYTES,
+            "{}",
+            buffer.capacity()
+        );
+        buffer.extend_from_slice(&vec![0; 1 << 20]);
+        grow(&mut buffer, 100 << 20);
+        assert!(buffer.capacity() <= 4 << 20, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn a_buffer_in_use_elsewhere_does_not_come_back() {
+        let mut buffer = take();
+        buffer.extend_from_slice(b"payload");
+        let shared = buffer.split_to(3).freeze();
+        give(buffer);
+        let other = take();
+        assert!(other.is_empty());
+        assert_eq!(&shared[..], b"pay");
+    }
+}

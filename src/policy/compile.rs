@@ -1,0 +1,121 @@
+//! Rules to indexes: which rules can concern one subject at all, sorted by kind and name.
+
+use std::collections::{HashMap, HashSet};
+
+use super::decide::{Cell, Grant, Index, Operations, View};
+use super::model::{ResourceKind, Subject};
+use super::rule::{AccessPolicy, Effect, NamePattern, Rule};
+
+/// Every access rule in force. Cheap to share behind an `Arc`; [`PolicySet::view`] is what a
+/// connection holds.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    policies: Vec<AccessPolicy>,
+    super_users: HashSet<String>,
+}
+
+impl PolicySet {
+    /// A set of policies; `super_users` are whole principals such as `User:admin`.
+    pub fn new(policies: Vec<AccessPolicy>, super_users: Vec<String>) -> PolicySet {
+        PolicySet {
+            policies,
+            super_users: super_users.into_iter().collect(),
+        }
+    }
+
+    /// How many rules the set holds.
+    pub fn rules(&self) -> usize {
+        self.policies.iter().map(|p| p.rules.len()).sum()
+    }
+
+    /// The policies, in the order loaded.
+    pub fn policies(&self) -> &[AccessPolicy] {
+        &self.policies
+    }
+
+    /// Whether the subject is a super user, by the exact string `Type:name`.
+    pub fn is_super_user(&self, subject: &Subject<'_>) -> bool {
+        self.super_users.contains(&*subject.principal.name)
+    }
+
+    /// The rules that concern this subject, with variables filled in and indexed by name. The
+    /// order of rules is that of loading; where several match, the first one is named.
+    pub fn view(&self, subject: &Subject<'_>) -> View {
+        let mut kinds: [Collected; 6] = Default::default();
+        let super_user = self.is_super_user(subject);
+        let mut order = 0;
+        for policy in self.policies.iter().filter(|_| !super_user) {
+            let concerned = policy.principals.iter().any(|p| p.matches(subject))
+                && (policy.hosts.is_empty()
+                    || policy.hosts.iter().any(|h| h.contains(subject.host)));
+            if !concerned {
+                continue;
+            }
+            for rule in &policy.rules {
+                order += 1;
+                collect(rule, order, subject, &mut kinds);
+            }
+        }
+        View {
+            super_user,
+            kinds: kinds.map(Collected::index),
+        }
+    }
+}
+
+/// The patterns of one kind while they are being gathered.
+#[derive(Default)]
+struct Collected {
+    literals: HashMap<Box<str>, Cell>,
+    prefixes: HashMap<Box<str>, Cell>,
+    all: Cell,
+    denied: Operations,
+}
+
+fn collect(rule: &Rule, order: u32, subject: &Subject<'_>, kinds: &mut [Collected; 6]) {
+    let grant = Grant {
+        order,
+        effect: rule.effect,
+        operations: Operations::of(&rule.operations),
+        rule: rule.at.clone(),
+    };
+    for resource in &rule.resources {
+        let kind = &mut kinds[slot(resource.kind)];
+        let filled = match &resource.names {
+            NamePattern::All => None,
+            NamePattern::Literal(t) => Some((t.fill(subject), false)),
+            NamePattern::Prefix(t) => Some((t.fill(subject), true)),
+        };
+        let cell = match filled {
+            Some((Some(name), false)) => kind.literals.entry(name.into()).or_default(),
+            Some((Some(name), true)) => kind.prefixes.entry(name.into()).or_default(),
+            // A variable without a value: the safe side, whichever way the rule points.
+            Some((None, _)) if rule.effect == Effect::Allow => continue,
+            Some((None, _)) | None => &mut kind.all,
+        };
+        if rule.effect == Effect::Deny {
+            kind.denied = kind.denied.or(grant.operations);
+        }
+        cell.add(grant.clone());
+    }
+}
+
+impl Collected {
+    fn index(self) -> Index {
+        let mut prefixes: Vec<(Box<str>, Cell)> = self.prefixes.into_iter().collect();
+        prefixes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Index::new(self.literals, prefixes, self.all, self.denied)
+    }
+}
+
+/// The place of a kind in the array of indexes.
+pub(super) fn slot(kind: ResourceKind) -> usize {
+    match kind {
+        ResourceKind::Topic => 0,
+        ResourceKind::Group => 1,
+        ResourceKind::Cluster => 2,
+        ResourceKind::TransactionalId => 3,
+        ResourceKind::DelegationToken => 4,
+        ResourceKind::User => 5,
+    }
+}

@@ -1,0 +1,321 @@
+//! The decision: total, pure, and no slower for rules that cannot match. See the head of `policy`
+//! for the meaning; the naive reading of it, in `tests/policy_oracle.rs`, must always agree.
+
+use std::collections::HashMap;
+
+use super::compile::slot;
+use super::model::{Decision, Operation, ResourceKind, RuleRef};
+use super::rule::Effect;
+
+/// The rules that concern one subject: a principal at a host.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub(super) super_user: bool,
+    pub(super) kinds: [Index; 6],
+}
+
+/// A rule that matched, whether or not it decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// The rule.
+    pub rule: RuleRef,
+    /// What it says.
+    pub effect: Effect,
+}
+
+/// The name Kafka tries first when it asks about a kind instead of a name
+/// (`Authorizer.authorizeByResourceType`). A rule about a resource of this name changes the answer
+/// there, so it does here.
+const ANY_NAME: &str = "hardcode";
+
+impl View {
+    /// May the subject do `operation` on this resource?
+    pub fn decide(&self, operation: Operation, kind: ResourceKind, name: &str) -> Decision {
+        if self.super_user {
+            return SUPER_USER;
+        }
+        let mut found = Found::default();
+        let (allowing, denying) = (
+            Operations::allowing(operation),
+            Operations::denying(operation),
+        );
+        self.kinds[slot(kind)].each_cell(name, |cell| {
+            found.look(&cell.grants, allowing, denying);
+        });
+        found.decision()
+    }
+
+    /// May the subject do `operation` on at least one resource of the kind? Kafka asks so when an
+    /// idempotent producer without a transactional id starts.
+    pub fn decide_any(&self, operation: Operation, kind: ResourceKind) -> Decision {
+        let first = self.decide(operation, kind, ANY_NAME);
+        if first.allowed {
+            return first;
+        }
+        // No implication from here on: the operation itself, or All.
+        let wanted = Operations::denying(operation);
+        let index = &self.kinds[slot(kind)];
+        let mut all = Found::default();
+        all.look(&index.all.grants, wanted, wanted);
+        if all.deny.is_some() || all.allow.is_some() {
+            return all.decision();
+        }
+        let mut best: Option<&Grant> = None;
+        let mut dominated = all;
+        let literals = index
+            .literals
+            .iter()
+            .map(|(name, cell)| (&**name, cell, true));
+        let prefixes = index.prefixes.iter().map(|p| (&*p.name, &p.cell, false));
+        for (name, cell, is_literal) in literals.chain(prefixes) {
+            let mut here = Found::default();
+            here.look(&cell.grants, wanted, wanted);
+            let Some(allow) = here.allow else { continue };
+            let mut over = Found::default();
+            if is_literal {
+                over.look(&cell.grants, Operations::NONE, wanted);
+            }
+            index.each_prefix(name, |cell| {
+                over.look(&cell.grants, Operations::NONE, wanted);
+            });
+            match over.deny {
+                Some(deny) => dominated.keep_deny(deny),
+                None if best.is_none_or(|b| allow.order < b.order) => best = Some(allow),
+                None => {}
+            }
+        }
+        match best {
+            Some(allow) => Decision {
+                allowed: true,
+                rule: Some(allow.rule.clone()),
+            },
+            None => dominated.decision(),
+        }
+    }
+
+    /// Whether `operation` is allowed on every resource of the kind: a rule allows it on all names
+    /// and no rule denies it on any. `false` does not mean that something is denied.
+    pub fn allows_all(&self, operation: Operation, kind: ResourceKind) -> bool {
+        if self.super_user {
+            return true;
+        }
+        let index = &self.kinds[slot(kind)];
+        let denying = Operations::denying(operation);
+        if index.denied.meets(denying) {
+            return false;
+        }
+        let mut all = Found::default();
+        all.look(&index.all.grants, Operations::allowing(operation), denying);
+        all.allow.is_some()
+    }
+
+    /// Every rule that matches the question, in the order loaded: denies and allows alike.
+    pub fn considered(
+        &self,
+        operation: Operation,
+        kind: ResourceKind,
+        name: &str,
+    ) -> Vec<Considered> {
+        let (allowing, denying) = (
+            Operations::allowing(operation),
+            Operations::denying(operation),
+        );
+        let mut grants: Vec<&Grant> = Vec::new();
+        self.kinds[slot(kind)].each_cell(name, |cell| {
+            grants.extend(
+                cell.grants
+                    .iter()
+                    .filter(|g| g.speaks_of(allowing, denying)),
+            );
+        });
+        grants.sort_by_key(|g| g.order);
+        grants.dedup_by_key(|g| g.order);
+        let considered = grants.into_iter().map(|g| Considered {
+            rule: g.rule.clone(),
+            effect: g.effect,
+        });
+        considered.collect()
+    }
+
+    /// Whether the subject is a super user, whom no rule concerns.
+    pub fn is_super_user(&self) -> bool {
+        self.super_user
+    }
+}
+
+const SUPER_USER: Decision = Decision {
+    allowed: true,
+    rule: None,
+};
+
+/// A set of operations, one bit for each of Kafka's codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Operations(u16);
+
+impl Operations {
+    const NONE: Operations = Operations(0);
+
+    pub(super) fn of(list: &[Operation]) -> Operations {
+        Operations(list.iter().fold(0, |bits, o| bits | 1 << (*o as u8)))
+    }
+
+    pub(super) fn or(self, other: Operations) -> Operations {
+        Operations(self.0 | other.0)
+    }
+
+    fn meets(self, other: Operations) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// What a deny must name to refuse `operation`.
+    fn denying(operation: Operation) -> Operations {
+        Operations::of(&[operation, Operation::All])
+    }
+
+    /// What an allow must name to allow `operation`.
+    fn allowing(operation: Operation) -> Operations {
+        use Operation as O;
+        let implied_by: &[Operation] = match operation {
+            O::Describe => &[O::Read, O::Write, O::Delete, O::Alter],
+            O::DescribeConfigs => &[O::AlterConfigs],
+            _ => &[],
+        };
+        Operations::denying(operation).or(Operations::of(implied_by))
+    }
+}
+
+/// A rule as far as one pattern is concerned.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    /// The rule's place in the order of loading.
+    pub(super) order: u32,
+    pub(super) effect: Effect,
+    pub(super) operations: Operations,
+    pub(super) rule: RuleRef,
+}
+
+impl Grant {
+    fn speaks_of(&self, allowing: Operations, denying: Operations) -> bool {
+        match self.effect {
+            Effect::Allow => self.operations.meets(allowing),
+            Effect::Deny => self.operations.meets(denying),
+        }
+    }
+}
+
+/// What the rules say about one pattern, in the order loaded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cell {
+    grants: Vec<Grant>,
+}
+
+impl Cell {
+    pub(super) fn add(&mut self, grant: Grant) {
+        self.grants.push(grant);
+    }
+}
+
+/// The first allow and the first deny that matched.
+#[derive(Default)]
+struct Found<'v> {
+    allow: Option<&'v Grant>,
+    deny: Option<&'v Grant>,
+}
+
+impl<'v> Found<'v> {
+    fn look(&mut self, grants: &'v [Grant], allowing: Operations, denying: Operations) {
+        for grant in grants.iter().filter(|g| g.speaks_of(allowing, denying)) {
+            match grant.effect {
+                Effect::Deny => self.keep_deny(grant),
+                Effect::Allow if self.allow.is_none_or(|a| grant.order < a.order) => {
+                    self.allow = Some(grant);
+                }
+                Effect::Allow => {}
+            }
+        }
+    }
+
+    fn keep_deny(&mut self, grant: &'v Grant) {
+        if self.deny.is_none_or(|d| grant.order < d.order) {
+            self.deny = Some(grant);
+        }
+    }
+
+    fn decision(&self) -> Decision {
+        let decisive = self.deny.or(self.allow);
+        Decision {
+            allowed: self.deny.is_none() && self.allow.is_some(),
+            rule: decisive.map(|g| g.rule.clone()),
+        }
+    }
+}
+
+/// The patterns of one kind of resource.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    literals: HashMap<Box<str>, Cell>,
+    /// Sorted by name.
+    prefixes: Vec<Prefix>,
+    /// The pattern that matches every name.
+    all: Cell,
+    /// Every operation that a deny of this kind names.
+    denied: Operations,
+}
+
+#[derive(Clone, Debug)]
+struct Prefix {
+    name: Box<str>,
+    cell: Cell,
+    /// The longest other prefix that this one begins with.
+    parent: Option<usize>,
+}
+
+impl Index {
+    /// `sorted` is in ascending order of its names, without duplicates.
+    pub(super) fn new(
+        literals: HashMap<Box<str>, Cell>,
+        sorted: Vec<(Box<str>, Cell)>,
+        all: Cell,
+        denied: Operations,
+    ) -> Index {
+        let mut prefixes: Vec<Prefix> = Vec::with_capacity(sorted.len());
+        for (name, cell) in sorted {
+            let mut parent = prefixes.len().checked_sub(1);
+            while let Some(at) = parent {
+                if name.starts_with(&*prefixes[at].name) {
+                    break;
+                }
+                parent = prefixes[at].parent;
+            }
+            prefixes.push(Prefix { name, cell, parent });
+        }
+        Index {
+            literals,
+            prefixes,
+            all,
+            denied,
+        }
+    }
+
+    fn each_cell<'v>(&'v self, name: &str, mut visit: impl FnMut(&'v Cell)) {
+        visit(&self.all);
+        if let Some(cell) = self.literals.get(name) {
+            visit(cell);
+        }
+        self.each_prefix(name, visit);
+    }
+
+    /// Visits every prefix of `name`. The names that begin with a prefix are neighbours in sorted
+    /// order and the prefix is the first of them, so all prefixes of `name` are found among the
+    /// last entry that is not above it and that entry's parents.
+    fn each_prefix<'v>(&'v self, name: &str, mut visit: impl FnMut(&'v Cell)) {
+        let above = self.prefixes.partition_point(|p| *p.name <= *name);
+        let mut next = above.checked_sub(1);
+        while let Some(prefix) = next.and_then(|at| self.prefixes.get(at)) {
+            if name.starts_with(&*prefix.name) {
+                visit(&prefix.cell);
+            }
+            next = prefix.parent;
+        }
+    }
+}

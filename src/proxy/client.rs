@@ -1,0 +1,259 @@
+//! What is known of the client of a connection, and everything that depends on it: its rules,
+//! its quota, its session. Owned by the connection's one task, lent to its two loops in turn.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::Proxy;
+use super::judge::{Denial, Judge, TopicNames};
+use super::listener::Listener;
+use super::snapshot::Snapshot;
+use crate::clock;
+use crate::net::settings::BrokerAddr;
+use crate::policy::View;
+use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
+use crate::principal::Principal;
+use crate::quota::{Buckets, Charged};
+use crate::session::handshake::Handshake;
+use crate::session::inflight::{InFlight, Owed};
+use crate::telemetry::audit::{Entry, Resource, Verdict};
+use crate::telemetry::{ConnectionMetrics, Outcome, Reason};
+use crate::wire::records::Scratch;
+
+/// See the module.
+pub struct Client<'p> {
+    /// What connections share.
+    pub proxy: &'p Proxy,
+    /// Through which listener it came.
+    pub listener: &'p Listener,
+    /// The connection's number.
+    pub number: u64,
+    /// Where it is.
+    pub peer: SocketAddr,
+    /// Who it is.
+    pub principal: Principal,
+    /// When it must have authenticated again (KIP-368).
+    pub session_end: Option<SystemTime>,
+    /// A re-authentication that is under way.
+    pub reauthentication: Option<Handshake>,
+    /// Its numbers.
+    pub metrics: ConnectionMetrics,
+    /// The broker behind the connection.
+    pub broker: BrokerAddr,
+    /// Policies in force when it was last looked.
+    pub snapshot: Arc<Snapshot>,
+    /// The rules that concern it.
+    pub view: Option<View>,
+    /// Topics it has met by id.
+    pub topics: TopicNames,
+    /// Memory for decompression.
+    pub scratch: Scratch,
+    /// The buckets of the client id it last used.
+    buckets: Option<(String, Option<Arc<Buckets>>)>,
+    /// Until when a quota holds it back.
+    pub muted_until: Option<Instant>,
+}
+
+impl<'p> Client<'p> {
+    /// A client that has just been identified.
+    pub fn new(
+        proxy: &'p Proxy,
+        listener: &'p Listener,
+        number: u64,
+        peer: SocketAddr,
+        principal: Principal,
+        session_end: Option<SystemTime>,
+        metrics: ConnectionMetrics,
+        broker: BrokerAddr,
+    ) -> Self {
+        let snapshot = proxy.snapshot.load_full();
+        let view = view_of(&snapshot, &principal, peer);
+        Client {
+            proxy,
+            listener,
+            number,
+            peer,
+            principal,
+            session_end,
+            reauthentication: None,
+            metrics,
+            broker,
+            snapshot,
+            view,
+            topics: TopicNames::default(),
+            scratch: Scratch::new(),
+            buckets: None,
+            muted_until: None,
+        }
+    }
+
+    /// Takes over what is in force now; cheap where nothing changed.
+    pub fn refresh(&mut self) {
+        let current = self.proxy.snapshot.load();
+        if current.generation != self.snapshot.generation {
+            self.snapshot = Arc::clone(&current);
+            self.view = view_of(&self.snapshot, &self.principal, self.peer);
+            self.buckets = None;
+        }
+    }
+
+    /// Whether the client should have authenticated again by now.
+    pub fn is_expired(&self) -> bool {
+        self.session_end.is_some_and(|end| clock::wall() >= end)
+    }
+
+    /// Whom the API rows ask.
+    pub fn judge(&mut self) -> Judge<'_> {
+        Judge {
+            view: self.view.as_ref(),
+            topics: &mut self.topics,
+            topology: &self.proxy.cluster.topology,
+            denials: Vec::new(),
+        }
+    }
+
+    /// Charges produced bytes; returns how long the client must wait, in milliseconds.
+    pub fn charge_produce(&mut self, client_id: Option<&str>, bytes: usize, now: Instant) -> u32 {
+        if self.snapshot.quotas.is_empty() {
+            return 0;
+        }
+        let id = client_id.unwrap_or_default();
+        if self.buckets.as_ref().is_none_or(|(known, _)| known != id) {
+            let who = Charged {
+                tenant: &self.principal.tenant,
+                user: self.principal.bare_name(),
+                client_id,
+            };
+            self.buckets = Some((id.to_owned(), self.snapshot.quotas.bucket_for(&who)));
+        }
+        let Some((_, Some(buckets))) = &self.buckets else {
+            return 0;
+        };
+        let delay = buckets.charge(bytes as u64, now);
+        if delay.ms > 0 {
+            let wait = std::time::Duration::from_millis(delay.ms.into());
+            self.metrics.throttled(wait);
+            self.muted_until = Some(now + wait);
+            self.audit_throttle(delay.ms, delay.rule);
+        }
+        delay.ms
+    }
+
+    /// The connection has ended: what was still owed never came.
+    pub fn ended(&self, inflight: &mut InFlight) {
+        while let Some(owed) = inflight.pop() {
+            if let Owed::Broker(expect) = owed {
+                self.metrics.in_flight_removed();
+                self.metrics.request(expect.api.key, Outcome::Failed);
+            }
+        }
+    }
+
+    /// Records refusals, in the numbers and in the audit log.
+    pub fn refused(&self, api: &'static crate::apis::Api, denials: Vec<Denial>) {
+        for denial in denials {
+            self.metrics.refusal(api.key, Reason::Authorization);
+            let resource = Resource {
+                kind: denial.kind,
+                name: denial.name,
+            };
+            let about = Some((denial.operation, resource));
+            self.audit(
+                Some(api.name),
+                about,
+                Reason::Authorization,
+                None,
+                denial.rule,
+            );
+        }
+    }
+
+    /// Records a refusal that no access rule made.
+    pub fn refused_otherwise(
+        &self,
+        api: Option<&'static crate::apis::Api>,
+        topic: Option<&str>,
+        reason: Reason,
+        detail: impl Into<String>,
+        rule: Option<RuleRef>,
+    ) {
+        if let Some(api) = api {
+            self.metrics.refusal(api.key, reason);
+        }
+        let about = topic.map(|topic| {
+            let resource = Resource {
+                kind: ResourceKind::Topic,
+                name: topic.to_owned(),
+            };
+            (Operation::Write, resource)
+        });
+        self.audit(
+            api.map(|api| api.name),
+            about,
+            reason,
+            Some(detail.into()),
+            rule,
+        );
+    }
+
+    fn audit_throttle(&self, ms: u32, rule: Option<RuleRef>) {
+        let detail = Some(format!("throttled for {ms} ms"));
+        self.write(
+            Some("Produce"),
+            None,
+            Verdict::Allow,
+            Reason::Quota,
+            detail,
+            rule,
+        );
+    }
+
+    fn audit(
+        &self,
+        api: Option<&'static str>,
+        about: Option<(Operation, Resource)>,
+        reason: Reason,
+        detail: Option<String>,
+        rule: Option<RuleRef>,
+    ) {
+        self.write(api, about, Verdict::Deny, reason, detail, rule);
+    }
+
+    fn write(
+        &self,
+        api: Option<&'static str>,
+        about: Option<(Operation, Resource)>,
+        verdict: Verdict,
+        reason: Reason,
+        detail: Option<String>,
+        rule: Option<RuleRef>,
+    ) {
+        if !self.proxy.audit.is_on() {
+            return;
+        }
+        let (operation, resource) = about.unzip();
+        self.proxy.audit.record(Entry {
+            connection: self.number,
+            listener: self.listener.name.clone(),
+            host: self.peer.ip(),
+            principal: Some(self.principal.name.clone()),
+            tenant: self.principal.tenant.clone(),
+            api,
+            operation,
+            resource,
+            verdict,
+            reason,
+            detail,
+            rule,
+        });
+    }
+}
+
+fn view_of(snapshot: &Snapshot, principal: &Principal, peer: SocketAddr) -> Option<View> {
+    let access = snapshot.access.as_ref()?;
+    Some(access.view(&Subject {
+        principal,
+        host: peer.ip(),
+    }))
+}

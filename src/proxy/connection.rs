@@ -1,0 +1,352 @@
+//! One client connection from its first byte to its last: TLS, identity, the broker connection
+//! that belongs to it, and then two loops in one task until either side ends or the process
+//! drains. One client connection has one broker connection: order, back-pressure, muting and
+//! fetch sessions keep Kafka's own meaning.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::client::Client;
+use super::listener::{Identity, Listener};
+use super::{Permit, Proxy, requests, responses};
+use crate::clock;
+use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
+use crate::principal::Principal;
+use crate::session::handshake::{self, Failure, Handshake, Step, TokenCheck};
+use crate::session::inflight::InFlight;
+use crate::telemetry::audit::{Entry, Verdict};
+use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
+use crate::upstream::Target;
+use crate::upstream::dial::{DialError, DialFailure};
+use crate::wire::frame;
+
+/// How long a client may take to prove who it is.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a refused client waits for its answer (Kafka's
+/// `connection.failed.authentication.delay.ms`).
+const FAILURE_DELAY: Duration = Duration::from_millis(100);
+/// How long a connection that ends may take to take its last bytes.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What the two loops of a connection share.
+pub struct Link<'p> {
+    /// The client.
+    pub client: RefCell<Client<'p>>,
+    /// What is owed to it.
+    pub inflight: RefCell<InFlight>,
+    /// Something new is owed.
+    pub owed: Notify,
+    /// There is room for another request.
+    pub room: Notify,
+    /// No further request is taken; what is owed is still delivered.
+    pub last_request_taken: Cell<bool>,
+    /// True once the process drains.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// How a loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed.
+    Client,
+    /// The broker closed, or its answer cannot be used.
+    Broker,
+    /// Nothing more is taken; deliver what is owed, then close.
+    Finish,
+    /// Close now.
+    Now,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(
+    proxy: Arc<Proxy>,
+    listener_index: usize,
+    target: Target,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _permit: Permit,
+) {
+    let Some(listener) = proxy.listeners.get(listener_index) else {
+        return;
+    };
+    let number = proxy.next_number();
+    let mut draining = proxy.draining.subscribe();
+    if *draining.borrow() {
+        return;
+    }
+    let tls = async {
+        match &listener.tls {
+            None => Stream::plain(socket),
+            Some(config) => Stream::accept(socket, config, HANDSHAKE_TIMEOUT).await,
+        }
+    };
+    let mut stream = match tls.await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(listener = %listener.name, %peer, %error, "TLS handshake failed");
+            proxy.recorder.authentication_failure(Method::Tls);
+            return;
+        }
+    };
+    let target = match target {
+        Target::Bootstrap => listener.target_of(stream.server_name()),
+        broker => broker,
+    };
+    let place = Place {
+        proxy: &proxy,
+        listener,
+        number,
+        peer,
+        target,
+    };
+    let identified = tokio::select! {
+        identified = timeout(AUTHENTICATION_TIMEOUT, place.identify(&mut stream)) => identified,
+        _ = draining.wait_for(|draining| *draining) => return,
+    };
+    let Ok(Some((principal, session_end))) = identified else {
+        return;
+    };
+    let metrics = proxy.recorder.connection(&principal.tenant, &listener.name);
+    // The broker connection is opened when the first request needs it.
+    tokio::select! {
+        readable = stream.readable() => if readable.is_err() { return },
+        _ = draining.wait_for(|draining| *draining) => return,
+    }
+    let (addr, upstream) = match proxy.cluster.dial(target).await {
+        Ok(dialled) => dialled,
+        Err(error) => {
+            proxy.recorder.dial_failure(stage(&error));
+            tracing::warn!(listener = %listener.name, ?target, %error,
+                detail = error.detail(), "cannot reach the broker");
+            return;
+        }
+    };
+    let client = Client::new(
+        &proxy,
+        listener,
+        number,
+        peer,
+        principal,
+        session_end,
+        metrics,
+        addr,
+    );
+    proxy.recorder.upstream_opened();
+    run(
+        client,
+        stream,
+        upstream,
+        draining,
+        proxy.bounds.in_flight_max,
+    )
+    .await;
+    proxy.recorder.upstream_closed();
+}
+
+async fn run(
+    client: Client<'_>,
+    mut stream: Stream,
+    mut upstream: Stream,
+    draining: watch::Receiver<bool>,
+    in_flight_max: usize,
+) {
+    let link = Link {
+        client: RefCell::new(client),
+        inflight: RefCell::new(InFlight::new(in_flight_max)),
+        owed: Notify::new(),
+        room: Notify::new(),
+        last_request_taken: Cell::new(false),
+        draining,
+    };
+    let end = {
+        let (client_read, client_write) = stream.split();
+        let (upstream_read, upstream_write) = upstream.split();
+        let mut requests = std::pin::pin!(requests::run(&link, client_read, upstream_write));
+        let mut responses = std::pin::pin!(responses::run(&link, upstream_read, client_write));
+        tokio::select! {
+            biased;
+            end = &mut requests => match end {
+                End::Finish => {
+                    link.last_request_taken.set(true);
+                    link.owed.notify_one();
+                    responses.await
+                }
+                end => end,
+            },
+            end = &mut responses => end,
+        }
+    };
+    link.client.borrow().ended(&mut link.inflight.borrow_mut());
+    match end {
+        // The broker may still be reading what was not to be answered: closing with unread
+        // bytes on our side would reset the connection under it.
+        End::Client => linger(&mut upstream).await,
+        End::Finish => {
+            tokio::join!(linger(&mut upstream), linger(&mut stream));
+        }
+        End::Broker | End::Now => linger(&mut stream).await,
+    }
+}
+
+/// Says goodbye and takes what still comes, so that nothing on its way is lost to a reset.
+async fn linger(stream: &mut Stream) {
+    let goodbye = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = [0; 1024];
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+    };
+    let _ = timeout(LINGER, goodbye).await;
+}
+
+fn stage(error: &DialError) -> DialStage {
+    match error.failure() {
+        DialFailure::Handshake | DialFailure::HandshakeTimeout => DialStage::Tls,
+        DialFailure::Resolve => DialStage::Resolve,
+        _ => DialStage::Connect,
+    }
+}
+
+/// Where a connection stands before anything is known of its client.
+struct Place<'p> {
+    proxy: &'p Proxy,
+    listener: &'p Listener,
+    number: u64,
+    peer: SocketAddr,
+    target: Target,
+}
+
+type Identified = (Principal, Option<std::time::SystemTime>);
+
+impl Place<'_> {
+    async fn identify(&self, stream: &mut Stream) -> Option<Identified> {
+        match &self.listener.identity {
+            Identity::Static(principal) => Some((principal.clone(), None)),
+            Identity::Mtls(settings) => {
+                let leaf = stream.peer_certificates().first().map(|leaf| leaf.as_ref());
+                let named = crate::identity::certificate::principal_from_der(
+                    leaf.unwrap_or_default(),
+                    settings,
+                );
+                match named {
+                    Ok(principal) => Some((principal, None)),
+                    Err(error) => {
+                        self.refused(Method::Tls, error.to_string());
+                        None
+                    }
+                }
+            }
+            Identity::Token(check) => self.authenticate(stream, check).await,
+        }
+    }
+
+    /// The SASL exchange: one frame, one answer, until it is done.
+    async fn authenticate(&self, stream: &mut Stream, check: &TokenCheck) -> Option<Identified> {
+        let metrics = self.proxy.recorder.connection("", &self.listener.name);
+        let mut handshake = Handshake::initial();
+        let mut buffer = BytesMut::new();
+        loop {
+            let message = read_frame(stream, &mut buffer).await?;
+            match handshake.step(&message, check, clock::wall()) {
+                Step::Send(frame) => send(stream, &frame, &metrics).await?,
+                Step::SendVersions(version, id) => {
+                    let frame = self.versions(version, id).await?;
+                    send(stream, &frame, &metrics).await?;
+                }
+                Step::Done(frame, proven) => {
+                    if !buffer.is_empty() {
+                        // Requests pipelined behind an unproven identity: a broker reads them
+                        // as part of the exchange.
+                        self.refused(Method::Sasl, Failure::Unexpected.to_string());
+                        return None;
+                    }
+                    send(stream, &frame, &metrics).await?;
+                    return Some((proven.principal, proven.session_end));
+                }
+                Step::Fail(frame, failure) => {
+                    let method = match failure {
+                        Failure::Mechanism | Failure::Unexpected => Method::Sasl,
+                        _ => Method::Oauthbearer,
+                    };
+                    self.refused(method, failure.to_string());
+                    tokio::time::sleep(FAILURE_DELAY).await;
+                    if let Some(frame) = frame {
+                        send(stream, &frame, &metrics).await?;
+                    }
+                    linger(stream).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn versions(&self, version: i16, id: i32) -> Option<Bytes> {
+        match self.proxy.cluster.api_versions(self.target).await {
+            Ok(broker) => handshake::versions_answer(&broker, version, id),
+            Err(error) => {
+                tracing::warn!(%error, "cannot ask the broker for its versions");
+                self.proxy.recorder.dial_failure(DialStage::Versions);
+                None
+            }
+        }
+    }
+
+    fn refused(&self, method: Method, detail: String) {
+        self.proxy.recorder.authentication_failure(method);
+        if !self.proxy.audit.is_on() {
+            return;
+        }
+        self.proxy.audit.record(Entry {
+            connection: self.number,
+            listener: self.listener.name.clone(),
+            host: self.peer.ip(),
+            principal: None,
+            tenant: "".into(),
+            api: match method {
+                Method::Tls => None,
+                _ => Some("SaslAuthenticate"),
+            },
+            operation: None,
+            resource: None,
+            verdict: Verdict::Deny,
+            reason: Reason::Authentication,
+            detail: Some(detail),
+            rule: None,
+        });
+    }
+}
+
+/// Reads one frame of a client that has not authenticated; `None`: it is gone, or sent what no
+/// client sends. Memory follows the bytes that arrive.
+async fn read_frame(stream: &mut Stream, buffer: &mut BytesMut) -> Option<Bytes> {
+    loop {
+        let max = frame::UNAUTHENTICATED_FRAME_BYTES_MAX;
+        match frame::body_length(buffer, max).ok()? {
+            Some(length) if buffer.len() >= frame::PREFIX_BYTES + length => {
+                buffer.advance(frame::PREFIX_BYTES);
+                return Some(buffer.split_to(length).freeze());
+            }
+            _ => {}
+        }
+        buffer.reserve(1024);
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn send(stream: &mut Stream, frame: &[u8], metrics: &ConnectionMetrics) -> Option<()> {
+    stream.write_all(frame).await.ok()?;
+    stream.flush().await.ok()?;
+    metrics.bytes(crate::telemetry::Direction::Out, frame.len() as u64);
+    Some(())
+}

@@ -1,0 +1,99 @@
+//! Answers what the API rows ask ([`Guard`]) from the policies in force, and remembers what was
+//! refused for the audit log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::apis::Guard;
+use crate::policy::View;
+use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::upstream::Topology;
+
+/// Most refusals of one request that are remembered one by one.
+pub const DENIALS_MAX: usize = 256;
+/// Most topic ids that a connection remembers for itself.
+const TOPICS_MAX: usize = 4_096;
+
+/// One refusal.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// What was asked for.
+    pub operation: Operation,
+    /// On what kind of resource.
+    pub kind: ResourceKind,
+    /// On which.
+    pub name: String,
+    /// The rule that refused; `None`: no rule allows it.
+    pub rule: Option<RuleRef>,
+}
+
+/// Asks the rules that concern one client.
+pub struct Judge<'a> {
+    /// The rules; `None`: `authorization: off`, everything is allowed here.
+    pub view: Option<&'a View>,
+    /// Names of topics known by id.
+    pub topics: &'a mut TopicNames,
+    /// The cluster.
+    pub topology: &'a Topology,
+    /// What was refused.
+    pub denials: Vec<Denial>,
+}
+
+/// Names of topics by id, as one connection has met them: saves a lock for each request.
+#[derive(Debug, Default)]
+pub struct TopicNames(HashMap<[u8; 16], Arc<str>>);
+
+impl TopicNames {
+    /// The name of a topic.
+    pub fn name(&mut self, id: &[u8; 16], topology: &Topology) -> Option<Arc<str>> {
+        if let Some(name) = self.0.get(id) {
+            return Some(Arc::clone(name));
+        }
+        let name = topology.topic(id)?;
+        if self.0.len() >= TOPICS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(*id, Arc::clone(&name));
+        Some(name)
+    }
+}
+
+impl Guard for Judge<'_> {
+    fn allows(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
+        let Some(view) = self.view else { return true };
+        let decision = view.decide(operation, kind, name);
+        if !decision.allowed && self.denials.len() < DENIALS_MAX {
+            let (name, rule) = (name.to_owned(), decision.rule);
+            self.denials.push(Denial {
+                operation,
+                kind,
+                name,
+                rule,
+            });
+        }
+        decision.allowed
+    }
+
+    fn sees(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
+        self.view
+            .is_none_or(|view| view.decide(operation, kind, name).allowed)
+    }
+
+    fn allows_any(&mut self, operation: Operation, kind: ResourceKind) -> bool {
+        self.view
+            .is_none_or(|view| view.decide_any(operation, kind).allowed)
+    }
+
+    fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool {
+        self.view
+            .is_none_or(|view| view.allows_all(operation, kind))
+    }
+
+    fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {
+        match self.topics.name(id, self.topology) {
+            // Without rules no name is needed: the broker knows what it does not know.
+            None if self.view.is_none() => Some("".into()),
+            name => name,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The loop from client to broker: cut frames, glance at each, and send on, in one write, the
+//! run of frames that go on as they are. Frames are held until they are complete, since what a
+//! Produce request names stands between its records.
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWriteExt;
+
+use super::connection::{End, Link};
+use super::listener::Identity;
+use super::request::{Glance, Weighed, glance, weigh};
+use crate::clock;
+use crate::net::buffer;
+use crate::net::stream::{ReadHalf, WriteHalf};
+use crate::session::handshake::{Handshake, Step};
+use crate::session::inflight::Owed;
+use crate::telemetry::{Direction, Outcome, Reason};
+use crate::wire::frame::{self, PREFIX_BYTES};
+
+/// Runs until the client or the process ends, or something must not go on.
+pub async fn run(link: &Link<'_>, mut client: ReadHalf<'_>, mut broker: WriteHalf<'_>) -> End {
+    let mut buffer = buffer::take();
+    let end = pump(link, &mut client, &mut broker, &mut buffer).await;
+    buffer::give(buffer);
+    end.unwrap_or(End::Broker)
+}
+
+async fn pump(
+    link: &Link<'_>,
+    client: &mut ReadHalf<'_>,
+    broker: &mut WriteHalf<'_>,
+    buffer: &mut bytes::BytesMut,
+) -> std::io::Result<End> {
+    let frame_bytes_max = link.client.borrow().proxy.bounds.frame_bytes_max;
+    let mut draining = link.draining.clone();
+    loop {
+        // Everything at the front that goes on as it is, in one write.
+        let mut accepted = 0;
+        let stop = loop {
+            if link.client.borrow().muted_until.is_some() {
+                break Stop::Muted;
+            }
+            if !link.inflight.borrow().has_room() {
+                break Stop::Full;
+            }
+            let rest = &buffer[accepted..];
+            let length = match frame::body_length(rest, frame_bytes_max) {
+                Ok(Some(length)) if rest.len() - PREFIX_BYTES >= length => length,
+                Ok(Some(length)) => break Stop::Incomplete(length + PREFIX_BYTES - rest.len()),
+                Ok(None) => break Stop::Incomplete(PREFIX_BYTES - rest.len()),
+                Err(error) => {
+                    let client = link.client.borrow();
+                    let text = error.to_string();
+                    client.refused_otherwise(None, None, Reason::Limit, text, None);
+                    break Stop::Close;
+                }
+            };
+            if *draining.borrow_and_update() {
+                break Stop::Finish;
+            }
+            let whole = &rest[PREFIX_BYTES..PREFIX_BYTES + length];
+            // Not in the `match` itself: the borrow would live as long as its arms.
+            let glanced = glance(&mut link.client.borrow_mut(), whole);
+            match glanced {
+                Glance::Forward(expect) => {
+                    accepted += PREFIX_BYTES + length;
+                    if let Some(expect) = expect {
+                        owe(link, Owed::Broker(expect));
+                    }
+                }
+                other => break Stop::Look(other, length),
+            }
+        };
+        if accepted > 0 {
+            broker.write_all(&buffer[..accepted]).await?;
+            broker.flush().await?;
+            link.client
+                .borrow()
+                .metrics
+                .bytes(Direction::In, accepted as u64);
+            buffer.advance(accepted);
+        }
+        match stop {
+            Stop::Incomplete(missing) => {
+                if buffer.is_empty() {
+                    buffer::give(std::mem::take(buffer));
+                }
+                // A drain does not wait for the rest of a frame: it was never accepted.
+                tokio::select! {
+                    readable = client.readable() => readable?,
+                    _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
+                }
+                if buffer.capacity() == 0 {
+                    *buffer = buffer::take();
+                }
+                buffer::grow(buffer, missing);
+                match client.try_read_buf(buffer) {
+                    Ok(0) => return Ok(End::Client),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => return Ok(End::Client),
+                }
+            }
+            Stop::Muted => {
+                let until = link.client.borrow_mut().muted_until.take();
+                if let Some(until) = until {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until.into()) => {}
+                        _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
+                    }
+                }
+            }
+            Stop::Full => link.room.notified().await,
+            Stop::Finish => return Ok(End::Finish),
+            Stop::Close => return Ok(End::Now),
+            Stop::Look(glance, length) => {
+                buffer.advance(PREFIX_BYTES);
+                let frame = buffer.split_to(length).freeze();
+                let bytes_in = (PREFIX_BYTES + length) as u64;
+                link.client.borrow().metrics.bytes(Direction::In, bytes_in);
+                if let Some(end) = look(link, broker, glance, frame).await? {
+                    return Ok(end);
+                }
+            }
+        }
+    }
+}
+
+/// Why the run of frames that go on as they are has ended.
+enum Stop {
+    /// So many bytes of the next frame are missing.
+    Incomplete(usize),
+    /// A quota holds the client back.
+    Muted,
+    /// As many answers are owed as may be.
+    Full,
+    /// The process drains.
+    Finish,
+    /// The connection ends.
+    Close,
+    /// This frame, of so many bytes, needs a closer look.
+    Look(Glance, usize),
+}
+
+async fn look(
+    link: &Link<'_>,
+    broker: &mut WriteHalf<'_>,
+    glance: Glance,
+    frame: Bytes,
+) -> std::io::Result<Option<End>> {
+    match glance {
+        Glance::Forward(_) => {}
+        Glance::Answer(answer) => owe(link, Owed::Local(answer)),
+        Glance::Sasl => return Ok(sasl(link, &frame)),
+        Glance::Close(reason, why) => return Ok(Some(close(link, &frame, reason, why))),
+        Glance::Resolve(ids) => {
+            let proxy = link.client.borrow().proxy;
+            if let Err(error) = proxy.cluster.resolve_topics(&ids).await {
+                tracing::warn!(%error, "cannot ask the cluster for topic ids");
+            }
+            return weighed(link, broker, frame).await;
+        }
+        Glance::Weigh => return weighed(link, broker, frame).await,
+    }
+    Ok(None)
+}
+
+async fn weighed(
+    link: &Link<'_>,
+    broker: &mut WriteHalf<'_>,
+    frame: Bytes,
+) -> std::io::Result<Option<End>> {
+    let weighed = weigh(&mut link.client.borrow_mut(), &frame);
+    match weighed {
+        Weighed::Forward {
+            frame,
+            expect,
+            last,
+        } => {
+            if let Some(expect) = expect {
+                owe(link, Owed::Broker(expect));
+            }
+            for segment in &frame {
+                broker.write_all(segment).await?;
+            }
+            broker.flush().await?;
+            Ok(last.then_some(End::Finish))
+        }
+        Weighed::Answer(answer) => {
+            owe(link, Owed::Local(answer));
+            Ok(None)
+        }
+        Weighed::Close(reason, why) => Ok(Some(close(link, &frame, reason, why))),
+    }
+}
+
+fn owe(link: &Link<'_>, owed: Owed) {
+    if matches!(owed, Owed::Broker(_)) {
+        link.client.borrow().metrics.in_flight_added();
+    }
+    link.inflight.borrow_mut().push(owed);
+    link.owed.notify_one();
+}
+
+/// The connection ends as it does at a broker; what is owed already is still delivered.
+fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> End {
+    let client = link.client.borrow();
+    let api = crate::wire::header::peek(frame).and_then(|(key, _)| crate::apis::lookup(key));
+    if let Some(api) = api
+        && reason != Reason::Authorization
+    {
+        client.metrics.request(api.key, Outcome::Closed);
+    }
+    client.refused_otherwise(api, None, reason, why, None);
+    tracing::debug!(
+        connection = client.number,
+        api = api.map(|a| a.name),
+        why,
+        "closed"
+    );
+    End::Finish
+}
+
+/// SASL on a connection that is open: re-authentication (KIP-368), or out of place.
+fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
+    let mut client = link.client.borrow_mut();
+    let Identity::Token(check) = &client.listener.identity else {
+        drop(client);
+        return out_of_place(link, frame);
+    };
+    let is_handshake =
+        crate::wire::header::peek(frame).is_some_and(|(key, _)| key == crate::apis::SASL_HANDSHAKE);
+    if client.reauthentication.is_none() {
+        if !is_handshake || client.session_end.is_none() {
+            drop(client);
+            return out_of_place(link, frame);
+        }
+        client.reauthentication = Some(Handshake::again(client.principal.clone()));
+    }
+    let handshake = client.reauthentication.as_mut()?;
+    let step = handshake.step(frame, check, clock::wall());
+    match step {
+        Step::Send(answer) => {
+            drop(client);
+            owe(link, Owed::Local(answer));
+            None
+        }
+        Step::Done(answer, proven) => {
+            client.session_end = proven.session_end;
+            client.reauthentication = None;
+            drop(client);
+            owe(link, Owed::Local(answer));
+            None
+        }
+        Step::Fail(answer, failure) => {
+            let detail = failure.to_string();
+            client.refused_otherwise(None, None, Reason::Authentication, detail, None);
+            drop(client);
+            if let Some(answer) = answer {
+                owe(link, Owed::Local(answer));
+            }
+            Some(End::Finish)
+        }
+        // ApiVersions has no place in a re-authentication.
+        Step::SendVersions(..) => Some(End::Finish),
+    }
+}
+
+/// ILLEGAL_SASL_STATE; the connection stays, as at a broker.
+fn out_of_place(link: &Link<'_>, frame: &Bytes) -> Option<End> {
+    match crate::session::handshake::illegal_state(frame) {
+        Some(answer) => {
+            owe(link, Owed::Local(answer));
+            None
+        }
+        None => Some(End::Finish),
+    }
+}

@@ -1,0 +1,26 @@
+//! What is in force: policies, schemas and quotas, read together and swapped as one. A
+//! connection notices a change by the generation.
+
+use std::time::SystemTime;
+
+use crate::policy::PolicySet;
+use crate::quota::Quotas;
+use crate::schema::SchemaSet;
+
+/// See the module.
+pub struct Snapshot {
+    /// Grows by one with each change.
+    pub generation: u64,
+    /// Access rules; `None`: `authorization: off`.
+    pub access: Option<PolicySet>,
+    /// What records must be.
+    pub schemas: SchemaSet,
+    /// Who may produce how much.
+    pub quotas: Quotas,
+    /// Digest over the policy files, in hexadecimal.
+    pub digest: String,
+    /// The policy files.
+    pub files: Vec<String>,
+    /// When all this was read.
+    pub loaded: SystemTime,
+}

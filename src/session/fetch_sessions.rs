@@ -1,0 +1,181 @@
+//! Whose fetch session is whose (KIP-227). A broker ties a session neither to a connection nor
+//! to a principal, and all clients here share one identity towards it: without an owner, a
+//! session's number would be enough to read another's records (threat 8).
+//!
+//! A session is honoured for the principal that opened it, through the same broker, under the
+//! policies it was judged by; anything else answers FETCH_SESSION_ID_NOT_FOUND, and the client
+//! begins a full fetch that is judged afresh.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::net::settings::BrokerAddr;
+use crate::principal::Principal;
+use crate::wire::tree::StructNode;
+
+/// Most sessions that are remembered, in sessions; the oldest is forgotten first. (A broker
+/// keeps 1,000 by default.)
+pub const SESSIONS_MAX: usize = 20_000;
+/// Most refused topics that are remembered for one session; one with more is forgotten, so that
+/// its client fetches in full each time.
+pub const REFUSED_TOPICS_MAX: usize = 1_000;
+
+/// Names a session: the broker that knows it, and its number there.
+pub type SessionKey = (BrokerAddr, i32);
+
+/// Everything known of the sessions of the process.
+#[derive(Debug, Default)]
+pub struct FetchSessions {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<SessionKey, Session>,
+    order: VecDeque<SessionKey>,
+}
+
+#[derive(Debug)]
+struct Session {
+    principal: std::sync::Arc<str>,
+    tenant: std::sync::Arc<str>,
+    generation: u64,
+    /// Elements of the answer for partitions that were refused and never reached the broker:
+    /// a broker repeats such errors in every answer of the session.
+    refused: Vec<StructNode>,
+}
+
+impl FetchSessions {
+    /// What was refused in a session; `None` if the session is not this principal's, under
+    /// these policies.
+    pub fn refused(
+        &self,
+        key: &SessionKey,
+        principal: &Principal,
+        generation: u64,
+    ) -> Option<Vec<StructNode>> {
+        let table = self.lock();
+        let session = table.sessions.get(key)?;
+        let same = session.principal == principal.name
+            && session.tenant == principal.tenant
+            && session.generation == generation;
+        same.then(|| session.refused.clone())
+    }
+
+    /// A session was opened, or went on with other refused partitions.
+    pub fn keep(
+        &self,
+        key: SessionKey,
+        principal: &Principal,
+        generation: u64,
+        refused: Vec<StructNode>,
+    ) {
+        let mut table = self.lock();
+        if refused.len() > REFUSED_TOPICS_MAX {
+            table.sessions.remove(&key);
+            return;
+        }
+        let session = Session {
+            principal: principal.name.clone(),
+            tenant: principal.tenant.clone(),
+            generation,
+            refused,
+        };
+        if table.sessions.insert(key.clone(), session).is_none() {
+            table.order.push_back(key);
+        }
+        while table.sessions.len() > SESSIONS_MAX || table.order.len() > 2 * SESSIONS_MAX {
+            let Some(oldest) = table.order.pop_front() else {
+                break;
+            };
+            table.sessions.remove(&oldest);
+        }
+    }
+
+    /// The session has ended.
+    pub fn forget(&self, key: &SessionKey) {
+        self.lock().sessions.remove(key);
+    }
+
+    /// How many sessions are remembered.
+    pub fn len(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::Proof;
+
+    fn principal(name: &str) -> Principal {
+        Principal {
+            name: name.into(),
+            tenant: "".into(),
+            groups: [].into(),
+            proof: Proof::Static,
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn a_session_belongs_to_its_principal_broker_and_policies() {
+        let sessions = FetchSessions::default();
+        let key = |port, id| {
+            (
+                BrokerAddr {
+                    host: "b".into(),
+                    port,
+                },
+                id,
+            )
+        };
+        let (a, b) = (principal("User:a"), principal("User:b"));
+        sessions.keep(key(1, 7), &a, 1, Vec::new());
+        assert!(sessions.refused(&key(1, 7), &a, 1).is_some());
+        assert!(
+            sessions.refused(&key(1, 7), &b, 1).is_none(),
+            "another principal"
+        );
+        assert!(
+            sessions.refused(&key(2, 7), &a, 1).is_none(),
+            "another broker"
+        );
+        assert!(
+            sessions.refused(&key(1, 7), &a, 2).is_none(),
+            "other policies"
+        );
+        sessions.forget(&key(1, 7));
+        assert!(sessions.refused(&key(1, 7), &a, 1).is_none());
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let sessions = FetchSessions::default();
+        let a = principal("User:a");
+        for id in 0..SESSIONS_MAX as i32 + 10 {
+            sessions.keep(
+                (
+                    BrokerAddr {
+                        host: "b".into(),
+                        port: 1,
+                    },
+                    id,
+                ),
+                &a,
+                1,
+                Vec::new(),
+            );
+        }
+        assert_eq!(sessions.len(), SESSIONS_MAX);
+    }
+}

@@ -1,0 +1,135 @@
+//! What is owed to the client, in the order in which it asked: answers the broker will send,
+//! and answers given here that wait for their turn. Bounded by `limits.inFlight`.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::apis::Api;
+use crate::telemetry::Outcome;
+use crate::wire::tree::StructNode;
+
+/// One answer that is owed.
+#[derive(Debug)]
+pub enum Owed {
+    /// The broker will send it.
+    Broker(Box<Expect>),
+    /// Given here: the whole frame, prefix included.
+    Local(Bytes),
+}
+
+/// An answer that the broker will send, and what is to be done with it.
+#[derive(Debug)]
+pub struct Expect {
+    /// Repeated by the answer.
+    pub correlation_id: i32,
+    /// The row of the request.
+    pub api: &'static Api,
+    /// The version of the request, and so of the answer.
+    pub version: i16,
+    /// When the request had been read.
+    pub started: Instant,
+    /// How the request was judged.
+    pub outcome: Outcome,
+    /// What a quota told the client to wait, in milliseconds.
+    pub throttle_ms: u32,
+    /// Parts of the answer that were decided here.
+    pub refused: Vec<(&'static str, StructNode)>,
+    /// What is to be done with the answer.
+    pub work: Work,
+}
+
+/// What is to be done with an answer.
+#[derive(Debug)]
+pub enum Work {
+    /// Nothing: its bytes go on as they come.
+    Pass,
+    /// It is read as a whole, filtered, and its addresses are rewritten.
+    Whole,
+    /// A Produce answer: seldom anything.
+    Produce,
+    /// A Fetch answer: streams through.
+    Fetch(FetchWork),
+}
+
+/// What a Fetch answer means for the session it belongs to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FetchWork {
+    /// The session that the request continued; 0: none.
+    pub session_id: i32,
+    /// Whether the answer may open a session.
+    pub opens: bool,
+    /// The policies in force when the request was judged.
+    pub generation: u64,
+}
+
+/// The answers owed on one connection.
+#[derive(Debug)]
+pub struct InFlight {
+    owed: VecDeque<Owed>,
+    max: usize,
+}
+
+impl InFlight {
+    /// Nothing is owed; at most `max` answers may be.
+    pub fn new(max: usize) -> Self {
+        InFlight {
+            owed: VecDeque::new(),
+            max: max.max(1),
+        }
+    }
+
+    /// Whether another request may be taken.
+    pub fn has_room(&self) -> bool {
+        self.owed.len() < self.max
+    }
+
+    /// Whether nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// How many answers are owed.
+    pub fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Remembers an answer that is owed, behind all others.
+    pub fn push(&mut self, owed: Owed) {
+        debug_assert!(self.has_room(), "callers wait for room");
+        self.owed.push_back(owed);
+    }
+
+    /// The answer that is due next.
+    pub fn front(&self) -> Option<&Owed> {
+        self.owed.front()
+    }
+
+    /// The answer that is due next, to change.
+    pub fn front_mut(&mut self) -> Option<&mut Owed> {
+        self.owed.front_mut()
+    }
+
+    /// Takes the answer that is due next.
+    pub fn pop(&mut self) -> Option<Owed> {
+        self.owed.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_in_the_order_of_requests_and_the_table_is_bounded() {
+        let mut inflight = InFlight::new(2);
+        inflight.push(Owed::Local(Bytes::from_static(b"1")));
+        assert!(inflight.has_room());
+        inflight.push(Owed::Local(Bytes::from_static(b"2")));
+        assert!(!inflight.has_room());
+        let first = inflight.pop();
+        assert!(matches!(first, Some(Owed::Local(bytes)) if &bytes[..] == b"1"));
+        assert!(inflight.has_room() && inflight.len() == 1 && !inflight.is_empty());
+    }
+}

@@ -1,0 +1,136 @@
+//! The values that labels can take. Each label of a metric is one of these enums, a name from the
+//! configuration, or a tenant (bounded by the recorder): nothing a peer says becomes a new series.
+
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// Every value, in declaration order.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+            /// How many values there are.
+            pub(crate) const COUNT: usize = Self::ALL.len();
+
+            /// The label's text.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+label! {
+    /// What became of a request.
+    Outcome {
+        /// Sent to the broker, unchanged in what it asks for.
+        Forwarded = "forwarded",
+        /// Answered here, as intended (ApiVersions, SASL, DescribeAcls, …).
+        Answered = "answered",
+        /// Parts refused here, the rest sent to the broker.
+        Partial = "partial",
+        /// Refused here as a whole, with an answer.
+        Refused = "refused",
+        /// Refused here as a whole without an answer: acks=0, or the connection was closed.
+        Closed = "closed",
+        /// Sent, but the broker connection ended before the answer.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// Why something was refused; the same words stand in the audit log.
+    Reason {
+        /// No rule allows it, or a rule denies it.
+        Authorization = "authorization",
+        /// Outside the tenant's boundary.
+        Boundary = "boundary",
+        /// The client did not prove who it is, or asked before it had.
+        Authentication = "authentication",
+        /// The session's proof has expired (KIP-368).
+        Expired = "expired",
+        /// A `TopicPolicy`: name, partitions, configs, acks, compression, size.
+        TopicRules = "topic_rules",
+        /// A required or bound header is missing or differs.
+        Headers = "headers",
+        /// The record's key breaks its schema.
+        Key = "key",
+        /// The record's value breaks its schema.
+        Value = "value",
+        /// A quota on a rate of connections or mutations.
+        Quota = "quota",
+        /// An API key or version this proxy does not know.
+        Unsupported = "unsupported",
+        /// An API between brokers or controllers.
+        BrokerOnly = "broker_only",
+        /// A replica id, control batch or other claim to be a broker.
+        Impersonation = "impersonation",
+        /// Bytes that are not a Kafka request.
+        Malformed = "malformed",
+        /// One of `limits`.
+        Limit = "limit",
+        /// Needs a part (registry, broker) that cannot be reached.
+        Unavailable = "unavailable",
+    }
+}
+
+label! {
+    /// Which way frames go.
+    Direction {
+        /// From the client.
+        In = "in",
+        /// To the client.
+        Out = "out",
+    }
+}
+
+label! {
+    /// What was done about a record that broke its schema.
+    ViolationAction {
+        /// Refused with INVALID_RECORD.
+        Reject = "reject",
+        /// Let through and counted.
+        Warn = "warn",
+        /// Let through because the policy is only observed.
+        Observe = "observe",
+    }
+}
+
+label! {
+    /// How a client tried to prove who it is.
+    Method {
+        /// The TLS handshake, client certificate included.
+        Tls = "tls",
+        /// SASL/OAUTHBEARER.
+        Oauthbearer = "oauthbearer",
+        /// An unknown SASL mechanism, or messages out of order.
+        Sasl = "sasl",
+    }
+}
+
+label! {
+    /// How far a broker connection got before it failed.
+    DialStage {
+        /// Name resolution.
+        Resolve = "resolve",
+        /// TCP.
+        Connect = "connect",
+        /// TLS.
+        Tls = "tls",
+        /// SASL towards the broker.
+        Sasl = "sasl",
+        /// Reading what the broker supports.
+        Versions = "versions",
+    }
+}
+
+label! {
+    /// Why an audit line was lost.
+    DropCause {
+        /// The queue was full.
+        QueueFull = "queue_full",
+        /// The sink could not be written.
+        Write = "write",
+    }
+}

@@ -1,0 +1,329 @@
+//! Reaching a broker: resolve, connect, TLS handshake, each within a bound. Several addresses of
+//! one host, or several bootstrap brokers, are tried side by side with a small head start each
+//! (RFC 8305), so that one dead address costs a moment and not a timeout. Authentication to the
+//! broker is not done here.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::net::settings::BrokerAddr;
+use crate::net::stream::Stream;
+
+/// How long resolving a name and connecting may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The head start of one address over the next (RFC 8305 §5).
+pub const STAGGER: Duration = Duration::from_millis(250);
+/// How many addresses of one host are tried.
+pub const ADDRESSES_MAX: usize = 16;
+/// How many attempts run at the same time.
+pub const ATTEMPTS_MAX: usize = 8;
+/// The first bound of [`Backoff`].
+pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
+/// The last bound of [`Backoff`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Dials brokers, always in the same way. Cheap to clone.
+#[derive(Clone)]
+pub struct Dialer {
+    tls: Option<Arc<ClientConfig>>,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
+}
+
+/// What went wrong, without saying where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialFailure {
+    /// The host's name has no address, or is no name.
+    #[error("the broker's name cannot be resolved")]
+    Resolve,
+    /// Refused or unreachable.
+    #[error("the broker cannot be reached")]
+    Connect,
+    /// Not connected within the bound.
+    #[error("the broker cannot be reached in time")]
+    ConnectTimeout,
+    /// TLS failed: a foreign certificate, or no TLS at all.
+    #[error("the tls handshake with the broker failed")]
+    Handshake,
+    /// No handshake within the bound.
+    #[error("the tls handshake with the broker took too long")]
+    HandshakeTimeout,
+    /// There was nothing to dial.
+    #[error("no broker address is known")]
+    NoAddress,
+}
+
+impl DialFailure {
+    /// One word for metrics.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Handshake => "handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::NoAddress => "no_address",
+        }
+    }
+}
+
+/// Why a broker could not be dialled. What is displayed (and `{:?}`) names no address, because a
+/// client may come to see it; the operator's log takes [`detail`](Self::detail).
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{failure}")]
+pub struct DialError {
+    failure: DialFailure,
+    detail: String,
+}
+
+impl DialError {
+    fn new(failure: DialFailure, at: &BrokerAddr, cause: impl fmt::Display) -> Self {
+        Self {
+            failure,
+            detail: format!("{}:{}: {cause}", at.host, at.port),
+        }
+    }
+
+    /// What went wrong.
+    pub fn failure(&self) -> DialFailure {
+        self.failure
+    }
+
+    /// Which address and which cause; only for the operator's log.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Debug for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DialError").field(&self.failure).finish()
+    }
+}
+
+impl Dialer {
+    /// With `tls`, every connection is TLS; the bounds are [`CONNECT_TIMEOUT`] and
+    /// [`HANDSHAKE_TIMEOUT`].
+    pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
+        Self {
+            tls,
+            connect_timeout: CONNECT_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+
+    /// The same with other bounds.
+    pub fn with_timeouts(self, connect: Duration, handshake: Duration) -> Self {
+        Self {
+            connect_timeout: connect,
+            handshake_timeout: handshake,
+            ..self
+        }
+    }
+
+    /// One connection to this broker, ready for Kafka's first bytes.
+    pub async fn dial(&self, broker: &BrokerAddr) -> Result<Stream, DialError> {
+        let name = match &self.tls {
+            None => None,
+            Some(config) => Some((config, server_name(broker)?)),
+        };
+        let tcp = timeout(self.connect_timeout, connect(broker))
+            .await
+            .map_err(|late| DialError::new(DialFailure::ConnectTimeout, broker, late))??;
+        let Some((config, name)) = name else {
+            return Stream::plain(tcp)
+                .map_err(|error| DialError::new(DialFailure::Connect, broker, error));
+        };
+        Stream::connect(tcp, config, name, self.handshake_timeout)
+            .await
+            .map_err(|error| {
+                let failure = match error.kind() {
+                    std::io::ErrorKind::TimedOut => DialFailure::HandshakeTimeout,
+                    _ => DialFailure::Handshake,
+                };
+                DialError::new(failure, broker, error)
+            })
+    }
+
+    /// The first of these brokers that answers. Where to begin is left to chance, so that many
+    /// proxies do not all begin with the same broker; the others are dropped.
+    pub async fn race(&self, brokers: &[BrokerAddr]) -> Result<(BrokerAddr, Stream), DialError> {
+        let mut order = brokers.to_vec();
+        if !order.is_empty() {
+            let first = random() as usize % order.len();
+            order.rotate_left(first);
+        }
+        stagger(order, |broker| {
+            let dialer = self.clone();
+            async move {
+                let stream = dialer.dial(&broker).await?;
+                Ok((broker, stream))
+            }
+        })
+        .await
+    }
+}
+
+/// The time to wait before dialling again: exponential, with full jitter, so that many clients
+/// of a broker that comes back do not come back as one.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    base: Duration,
+    max: Duration,
+    failures: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new(BACKOFF_BASE, BACKOFF_MAX)
+    }
+}
+
+impl Backoff {
+    /// The bound is `base`, doubled with each failure, at most `max`.
+    pub fn new(base: Duration, max: Duration) -> Self {
+        Self {
+            base,
+            max,
+            failures: 0,
+        }
+    }
+
+    /// Counts a failure and says how long to wait: a random part of the bound.
+    pub fn delay(&mut self) -> Duration {
+        self.delay_by(random())
+    }
+
+    /// As [`delay`](Self::delay), with the chance as an argument.
+    pub fn delay_by(&mut self, random: u64) -> Duration {
+        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        let bound = self.base.saturating_mul(factor).min(self.max);
+        self.failures = self.failures.saturating_add(1);
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        // The upper half of the product is below `nanos`.
+        let part = (u128::from(nanos) * u128::from(random)) >> 64;
+        Duration::from_nanos(u64::try_from(part).unwrap_or(nanos))
+    }
+
+    /// Begins anew after a success.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+async fn connect(broker: &BrokerAddr) -> Result<TcpStream, DialError> {
+    let unresolved = |cause: &dyn fmt::Display| DialError::new(DialFailure::Resolve, broker, cause);
+    let found = lookup_host((bare_host(broker), broker.port))
+        .await
+        .map_err(|error| unresolved(&error))?;
+    let addresses = interleave(found.take(ADDRESSES_MAX).collect());
+    if addresses.is_empty() {
+        return Err(unresolved(&"no address"));
+    }
+    stagger(addresses, |address| {
+        let broker = broker.clone();
+        async move {
+            let reach = TcpStream::connect(address).await;
+            reach.map_err(|error| DialError::new(DialFailure::Connect, &broker, error))
+        }
+    })
+    .await
+}
+
+/// Starts the attempts one after the other: the next when its turn has come or one has failed.
+/// Dropping the set ends those that lost.
+async fn stagger<I, T, F>(items: Vec<I>, mut attempt: impl FnMut(I) -> F) -> Result<T, DialError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, DialError>> + Send + 'static,
+{
+    let mut items = items.into_iter();
+    let mut running = JoinSet::new();
+    let mut failure: Option<DialError> = None;
+    loop {
+        if running.len() < ATTEMPTS_MAX
+            && let Some(item) = items.next()
+        {
+            running.spawn(attempt(item));
+        }
+        let may_start = running.len() < ATTEMPTS_MAX && items.len() > 0;
+        tokio::select! {
+            ended = running.join_next() => match ended {
+                Some(Ok(Ok(won))) => return Ok(won),
+                Some(Ok(Err(error))) => failure = Some(merge(failure, error)),
+                Some(Err(_)) => {} // the runtime is shutting down
+                None if items.len() == 0 => break,
+                None => {}
+            },
+            () = sleep(STAGGER), if may_start => {}
+        }
+    }
+    Err(failure.unwrap_or(DialError {
+        failure: DialFailure::NoAddress,
+        detail: DialFailure::NoAddress.to_string(),
+    }))
+}
+
+/// The later failure counts, the detail tells of all.
+fn merge(earlier: Option<DialError>, later: DialError) -> DialError {
+    let Some(earlier) = earlier else { return later };
+    DialError {
+        failure: later.failure,
+        detail: format!("{}; {}", earlier.detail, later.detail),
+    }
+}
+
+/// Alternates between the address families, the resolver's first one first (RFC 8305 §4).
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else {
+        return addresses;
+    };
+    let (mut one, mut other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|a| a.is_ipv6() == first);
+    one.reverse();
+    other.reverse();
+    let mut mixed = Vec::with_capacity(one.len() + other.len());
+    while !one.is_empty() || !other.is_empty() {
+        mixed.extend(one.pop());
+        mixed.extend(other.pop());
+    }
+    mixed
+}
+
+/// The host without the brackets of an IPv6 literal.
+fn bare_host(broker: &BrokerAddr) -> &str {
+    let host = broker.host.as_str();
+    let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    literal.unwrap_or(host)
+}
+
+fn server_name(broker: &BrokerAddr) -> Result<ServerName<'static>, DialError> {
+    // A trailing dot makes a name absolute for the resolver and is not part of a certificate.
+    let host = bare_host(broker);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    ServerName::try_from(host.to_owned())
+        .map_err(|error| DialError::new(DialFailure::Resolve, broker, error))
+}
+
+/// Chance for jitter; without entropy there is none, and zero is a valid chance.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+#!/bin/bash
+# Runs every tier of tests in order and says what each took and how it ended.
+#
+#   tests/all.sh            everything (a real Kafka and five languages' clients included)
+#   tests/all.sh --quick    without what needs a real Kafka
+#   tests/all.sh --list     the tiers and their caps in minutes
+#   tests/all.sh --only T   one tier
+#
+# A tier ends passed, failed (a cap that is reached is a failure) or skipped: what it needs is not
+# here. Skips are loud and counted; with KORDON_REQUIRE_ALL=1 they are failures, unless nobody can
+# help it (the advisory database cannot be reached). A failed tier does not stop the next one,
+# except where nothing compiles. Everything downloaded lands in ${KORDON_CACHE:-~/.cache/kordon}.
+set -u
+self=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$(basename "${BASH_SOURCE[0]}")
+cd "$(dirname "$self")/.." || exit 2
+export KORDON_CACHE=${KORDON_CACHE:-$HOME/.cache/kordon}
+logs=${CARGO_TARGET_DIR:-target}/tiers
+skip=77 # what automake calls a skipped test
+deny_version=0.20.2
+
+# All tiers together end within an hour; a tier gets what is left of this, at most its own cap.
+minutes_max=58
+
+# name, cap in minutes, whether `--quick` runs it.
+tiers='
+  setup       5 full
+  fmt         1 quick
+  tidy        2 quick
+  build      10 quick
+  clippy      5 quick
+  rustdoc     2 quick
+  deny        8 quick
+  advisories  1 quick
+  unit        3 quick
+  layouts     3 quick
+  policy      1 quick
+  embedded    2 quick
+  demo        1 quick
+  policies    1 quick
+  readme      1 quick
+  real       12 full
+  bench      10 full
+'
+
+need() { # need TOOL…: skips the tier where one is missing
+  local tool
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null || skipped "\`$tool\` is not installed"
+  done
+}
+skipped() { # skipped REASON
+  echo "SKIPPED: $1"
+  exit "$skip"
+}
+
+# The program as the build tier left it.
+kordon() { "${CARGO_TARGET_DIR:-target}/debug/kordon" "$@"; }
+
+tier_setup() { tests/lab/setup.sh; }
+tier_fmt() {
+  cargo fmt --version >/dev/null 2>&1 || skipped 'rustfmt is not installed'
+  cargo fmt --check
+}
+# Without cargo, which would compile the program first: tidy has no dependencies.
+tier_tidy() {
+  local binary
+  binary=$(mktemp) || return 1
+  CARGO_MANIFEST_DIR=$PWD rustc --edition 2024 --test -o "$binary" tests/tidy.rs && "$binary" -q
+  local code=$?
+  rm -f "$binary"
+  return $code
+}
+tier_build() { cargo build --locked --bins && cargo test --locked --no-run; }
+tier_clippy() {
+  cargo clippy --version >/dev/null 2>&1 || skipped 'clippy is not installed'
+  cargo clippy --locked --all-targets -- -D warnings \
+    && cargo clippy --locked --all-targets --no-default-features -- -D warnings
+}
+tier_rustdoc() {
+  RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+}
+tier_deny() {
+  if ! deny --version 2>/dev/null | grep -qF " $deny_version"; then
+    # Unoptimised: it runs for a second, and compiles in half the time.
+    CARGO_TARGET_DIR=$KORDON_CACHE/tools/target cargo install cargo-deny --locked --debug \
+      --version "$deny_version" --root "$KORDON_CACHE/tools" --quiet || return 1
+    rm -rf "$KORDON_CACHE/tools/target"
+  fi
+  deny --all-features --locked check --hide-inclusion-graph licenses bans sources
+}
+tier_advisories() {
+  deny --version >/dev/null 2>&1 || skipped 'cargo-deny could not be installed'
+  # Prompts would wait for nobody; a host that does not answer is given up soon.
+  export GIT_TERMINAL_PROMPT=0
+  timeout 20 git ls-remote --quiet https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1 \
+    || skipped 'the RustSec advisory database cannot be reached'
+  deny --all-features --locked check advisories
+}
+deny() { "$KORDON_CACHE/tools/bin/cargo-deny" "$@"; }
+tier_unit() { cargo test --locked --lib --bins && cargo test --locked --doc; }
+tier_layouts() { cargo test --locked --test layouts; }
+tier_policy() { cargo test --locked --test policy_oracle; }
+tier_embedded() { cargo test --locked --test embedded; }
+tier_demo() { kordon demo --once; }
+tier_policies() { kordon check policies/; }
+tier_readme() { readme; }
+tier_real() { cargo test --locked --test real; }
+tier_bench() { cargo bench --locked --bench end_to_end -- --quick; }
+
+# The README opens with exactly two commands, of which this script is the second; every `kordon`
+# command it shows exists, and so does every path of the repository it names.
+readme() {
+  local bad=0 commands command path
+  commands=$(awk '/^```/ { if (inside) exit; inside = 1; next } inside && NF' README.md)
+  echo "$commands"
+  if [ "$(wc -l <<<"$commands")" != 2 ]; then
+    echo 'README.md: the first block does not hold exactly two commands'
+    bad=1
+  fi
+  sed -n 1p <<<"$commands" | grep -Eq 'cargo run .*demo' \
+    || { echo 'README.md: the first command does not run the demo'; bad=1; }
+  sed -n 2p <<<"$commands" | grep -Eq '^(\$ )?(\./)?tests/all\.sh( |$)' \
+    || { echo 'README.md: the second command is not tests/all.sh'; bad=1; }
+  while read -r command; do
+    # shellcheck disable=SC2086 # a subcommand of two words is two arguments
+    kordon $command --help >/dev/null || { echo "README.md: no command \`kordon $command\`"; bad=1; }
+  done < <(awk '/^```/ { inside = !inside } inside' README.md \
+    | grep -oE '(^|[ /])kordon [a-z]+( (kafka|strimzi|verify|check)\b)?' | sed 's/.*kordon //' | sort -u)
+  while read -r path; do
+    [ -e "$path" ] || { echo "README.md: \`$path\` does not exist"; bad=1; }
+  done < <(grep -oE '\]\([^)#]+' README.md | sed 's/^](//' | grep -v '://' | sort -u)
+  return $bad
+}
+
+mode=full only=
+case ${1-} in
+  '') ;;
+  --quick) mode=quick ;;
+  --list) echo "$tiers" | sed '/^$/d'; exit ;;
+  --only) only=${2-}; grep -q "^  $only " <<<"$tiers" || { echo "no tier \`$only\`"; exit 2; } ;;
+  --tier) "tier_$2"; exit ;; # used below, so that `timeout` can end a tier
+  *) sed -n '2,8s/^# \{0,1\}//p' "$self"; exit 2 ;;
+esac
+
+mkdir -p "$logs"
+passed=0 failed=0 skips=0 broken=
+report=
+while read -r name cap when; do
+  [ -n "$name" ] || continue
+  [ -z "$only" ] || [ "$name" = "$only" ] || continue
+  [ -n "$only" ] || [ "$mode" = full ] || [ "$when" = quick ] || continue
+  log=$logs/$name.log
+  start=$SECONDS
+  left=$((minutes_max * 60 - SECONDS))
+  [ "$left" -lt $((cap * 60)) ] || left=$((cap * 60))
+  echo "── $name (at most $cap min)"
+  case $broken:$name in
+    yes:unit | yes:layouts | yes:policy | yes:embedded | yes:demo | yes:policies | yes:readme \
+      | yes:real | yes:bench | yes:clippy | yes:rustdoc)
+      echo 'SKIPPED: nothing compiles' >"$log"
+      code=$skip
+      ;;
+    *)
+      [ "$left" -gt 0 ] || left=1
+      # To a file, not a pipe: a process that a tier left behind cannot keep this one waiting.
+      timeout --kill-after=15 "${left}s" "$self" --tier "$name" >"$log" 2>&1 </dev/null
+      code=$?
+      ;;
+  esac
+  took=$((SECONDS - start))
+  cat "$log"
+  parts=$(grep -c SKIPPED "$log")
+  note=
+  case $code in
+    0)
+      outcome=passed
+      [ "$parts" = 0 ] || note="$parts skipped inside, see above"
+      ;;
+    "$skip")
+      outcome=SKIPPED
+      note=$(grep SKIPPED "$log" | tail -1 | sed 's/.*SKIPPED: //')
+      if [ "${KORDON_REQUIRE_ALL:-0}" = 1 ] && [ "$name" != advisories ]; then
+        outcome=FAILED
+        note="required, but skipped: $note"
+      fi
+      ;;
+    124 | 137) outcome=FAILED note="not done after $left s" ;;
+    *) outcome=FAILED note="exit code $code" ;;
+  esac
+  case $outcome in
+    passed) passed=$((passed + 1)) ;;
+    SKIPPED) skips=$((skips + 1)) ;;
+    FAILED) failed=$((failed + 1)) ;;
+  esac
+  [ "$name:$outcome" != build:FAILED ] || broken=yes
+  line=$(printf '%-11s %-8s %4d s of %2d min  %s' "$name" "$outcome" "$took" "$cap" "$note")
+  echo "── $line"
+  report+="$line"$'\n'
+done <<<"$tiers"
+
+printf '\n%s' "$report"
+echo "$passed passed, $failed failed, $skips skipped"
+[ "$failed" = 0 ]
