@@ -45,7 +45,7 @@ impl Kordon {
         }
         let file = dir.path().join("kordon.yaml");
         std::fs::write(&file, config(&ports)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kordon"));
+        let mut command = Command::new(binary());
         command
             .arg("run")
             .arg("-c")
@@ -115,6 +115,11 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
     pub fn log(&self, lines: usize) -> String {
         self.process.tail(lines)
     }
+}
+
+/// The binary this build made; `KORDON_BIN` names another one, such as a release build.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("KORDON_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kordon").into())
 }
 
 /// Ports that were free a moment ago.
