@@ -137,7 +137,7 @@ fn unknown_ids(client: &mut Client, api: &Api, version: i16, body: &[u8]) -> Vec
     };
     let mut ids = apis::lens::TopicIds::default();
     // A body that cannot be walked is refused by the second pass.
-    let _ = crate::wire::walk::walk(&layout.request, version, body, &mut ids);
+    let _ = crate::wire::walk::walk_prefix(&layout.request, version, body, &mut ids);
     let topology = &client.proxy.cluster.topology;
     let topics = &mut client.topics;
     ids.found.retain(|id| topics.name(id, topology).is_none());
@@ -355,7 +355,8 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
     let started = clock::now();
     let body = frame.slice(head.body_at..);
     let nodes_max = tree::REQUEST_NODES_MAX;
-    let Ok(mut request) = tree::decode(&layout.request, version, &body, nodes_max) else {
+    let Ok((mut request, _)) = tree::decode_prefix(&layout.request, version, &body, nodes_max)
+    else {
         return Weighed::Close(Reason::Malformed, "unreadable request");
     };
     let no_answer = key == PRODUCE && request.int("Acks") == 0;

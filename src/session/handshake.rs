@@ -309,7 +309,8 @@ fn read(frame: &Bytes) -> Option<(&'static Api, i16, i32, StructNode)> {
     }
     let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
     let body = frame.slice(head.body_at..);
-    let request = tree::decode(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
+    let (request, _) =
+        tree::decode_prefix(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
     Some((api, version, head.correlation_id, request))
 }
 
