@@ -422,10 +422,10 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
                     Verifier::new(settings, &text).map_err(|error| error.to_string())
                 });
                 match verifier {
-                    Ok(verifier) => Identity::Token(TokenCheck {
-                        settings: settings.clone(),
-                        verifier,
-                    }),
+                    Ok(verifier) => {
+                        let settings = settings.clone();
+                        Identity::Token(Box::new(TokenCheck { settings, verifier }))
+                    }
                     Err(error) => {
                         problems.error_without_place(format!("`{}`: {error}", file.display()));
                         continue;

@@ -7,7 +7,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::connection::{End, Link};
 use super::listener::Identity;
-use super::request::{Glance, Weighed, glance, weigh};
+use super::request::{Glance, glance};
+use super::weigh::{Weighed, weigh};
 use crate::clock;
 use crate::net::buffer;
 use crate::net::stream::{ReadHalf, WriteHalf};

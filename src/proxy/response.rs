@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
-use super::request::framed;
+use super::weigh::framed;
 use crate::apis::lens::{self, recompute_operations, role_node};
 use crate::apis::{API_VERSIONS, Answered, METADATA, fetch as fetch_api};
 use crate::net::settings::BrokerAddr;

@@ -236,9 +236,7 @@ impl Pump<'_, '_, '_> {
         };
         let addresses = FetchAnswer::can_hold_addresses(version);
         if addresses && length <= WHOLE_FETCH_BYTES_MAX {
-            if !self.complete(PREFIX_BYTES + length).await? {
-                return Ok(());
-            }
+            self.complete(PREFIX_BYTES + length).await?;
         }
         let start = loop {
             let bytes = &self.buffer[self.ready + PREFIX_BYTES..];
