@@ -156,6 +156,11 @@ impl Client {
         Ok(())
     }
 
+    /// Whether the other side ends the connection, without a further frame, in good time.
+    pub async fn is_closed(&mut self) -> bool {
+        matches!(within(self.frame()).await, Ok(Err(ClientError::Closed)))
+    }
+
     /// The next frame without its length.
     pub async fn frame(&mut self) -> Result<Bytes, ClientError> {
         loop {
@@ -196,7 +201,14 @@ impl Client {
         }
         let bearer = format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}");
         let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(bearer));
-        self.call(2, &request).await
+        let answer = self.call(2, &request).await?;
+        if answer.error_code != 0 || answer.auth_bytes.is_empty() {
+            return Ok(answer);
+        }
+        // RFC 7628 §3.2.3: a refusal comes as a challenge, which the client acknowledges.
+        let acknowledge =
+            SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"\x01"));
+        self.call(2, &acknowledge).await
     }
 
     /// Metadata of some topics; `None`: of all.

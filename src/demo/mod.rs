@@ -84,7 +84,7 @@ fn show(start: Start, once: bool, colour: bool, out: &mut dyn Write) -> Result<u
             Ended::Interrupted => return Ok(0),
             Ended::Over(faults) => faults,
         };
-        let took = began.elapsed().as_secs_f64();
+        let took = crate::clock::now().duration_since(began).as_secs_f64();
         let behaved = STEPS - faults.len();
         writeln!(out, "\n{behaved} of {STEPS} steps behaved, in {took:.1} s.")?;
         for fault in &faults {
@@ -162,24 +162,24 @@ fn how_to_connect(stage: &Stage, out: &mut dyn Write) -> io::Result<()> {
 
   as connector-service, whose pod is its identity (plaintext):
     echo hello | kcat -b localhost:{app} -P -t connector.data.raw
-    kcat -b localhost:{app} -C -t user.created          # refused: no rule allows it
+    kcat -b localhost:{app} -C -t user.created -e     # refused: no rule allows it
 
-  as notification-service, by its certificate:
+  as {READER}, by its certificate:
     kcat -b localhost:{mesh} {ssl} \\
       -L
     kcat -b localhost:{mesh} {ssl} \\
-      -G {READER} user.created
+      -C -t user.created -o beginning -e
 
-  as notification-service, by a token (Java; the token lives for an hour):
+  as {READER}, by a token (Kafka's own tools; the token lives for an hour):
     KAFKA_OPTS=-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://{directory}/{READER}.jwt \\
     kafka-console-consumer.sh --bootstrap-server localhost:{tokens} \\
-      --consumer.config {directory}/{READER}.properties \\
-      --group {READER} --topic user.created --from-beginning
+      --command-config {directory}/{READER}.properties \\
+      --topic user.created --from-beginning --group {READER}.console
 
   metrics and status:  http://127.0.0.1:{admin}/metrics   http://127.0.0.1:{admin}/
   who was refused:     tail -f {directory}/audit.jsonl
 
-The embedded broker has no",
+The embedded broker does not support",
         app = ports.app,
         mesh = ports.mesh,
         tokens = ports.tokens,

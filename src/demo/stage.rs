@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn the_stage_is_a_valid_configuration_and_leaves_nothing_behind() {
         let stage = Stage::set(false).unwrap();
-        let (config, problems) = Config::load_with_guards(&stage.config());
+        let (config, _, problems) = Config::load_with_guards(&stage.config());
         let found: Vec<_> = problems.list.iter().map(|p| &p.message).collect();
         assert!(config.is_some(), "{found:?}");
         assert!(found.is_empty(), "{found:?}");

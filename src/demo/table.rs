@@ -6,8 +6,8 @@ use std::io::{self, Write};
 const COLUMNS: [(&str, usize); 4] = [
     ("who", 22),
     ("did what", 30),
-    ("got what", 42),
-    ("because of", 30),
+    ("got what", 44),
+    ("because of", 34),
 ];
 const GAP: &str = "  ";
 

@@ -320,12 +320,14 @@ impl<'a> Tour<'a> {
         let result = Produced::of(&answer);
         let throttle_ms = answer.throttle_time_ms;
         let arrived = self.stage.broker.end_offset("connector.data.raw", 0) == Some(1);
+        let rule = self.reasons.throttled("connector-service").await;
+        let rule = rule.and_then(|said| said.rule);
         Ok(Outcome {
             got: match result.error {
                 0 => format!("stored, and told to wait: throttle_time_ms {throttle_ms}"),
                 _ => result.to_string(),
             },
-            why: self.reasons.quota("connector-rate"),
+            why: rule.map(|rule| format!("quota {rule}")),
             good: result.error == 0 && throttle_ms > 0 && arrived,
             expected: "the record stored and a throttle time above 0",
         })
@@ -337,7 +339,7 @@ impl<'a> Tour<'a> {
             .await?;
         let answer = client.authenticate(&token?).await?;
         let refused = answer.error_code == SASL_AUTHENTICATION_FAILED;
-        let closed = matches!(client.frame().await, Err(ClientError::Closed));
+        let closed = client.is_closed().await;
         let denial = self.reasons.denied(None, "SaslAuthenticate").await;
         let error = error_name(answer.error_code);
         Ok(Outcome {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::guards::{self, Guards};
+use crate::config::guards;
 use crate::policy::PolicySet;
-use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
+use crate::policy::model::{Operation, ResourceKind, Subject};
 use crate::principal::{Principal, Proof};
 use crate::problem::Problems;
 
@@ -22,7 +22,6 @@ const AUDIT_PAUSE: Duration = Duration::from_millis(10);
 pub struct Reasons {
     directory: PathBuf,
     policies: PolicySet,
-    guards: Guards,
     /// Lines of the audit log that belong to earlier steps.
     seen: usize,
 }
@@ -34,8 +33,7 @@ impl Reasons {
         let guards = guards::load(&directory.join("policies"), &mut problems);
         Self {
             directory: directory.to_owned(),
-            policies: PolicySet::new(guards.access.clone(), Vec::new()),
-            guards,
+            policies: PolicySet::new(guards.access, Vec::new()),
             seen: 0,
         }
     }
@@ -71,18 +69,25 @@ impl Reasons {
         Some(format!("kordon.yaml:{line}"))
     }
 
-    /// The rule of the quota with this name.
-    pub fn quota(&self, name: &str) -> Option<String> {
-        let quota = self.guards.quotas.iter().find(|q| q.name == name)?;
-        Some(format!("quota {}", self.rule(&quota.rule)))
-    }
-
     /// What the next audit line says that denies a request of this API to `service` (`None`: an
     /// attempt to prove an identity, by somebody who has not).
     pub async fn denied(&mut self, service: Option<&str>, api: &str) -> Option<Denial> {
         let principal = service.map_or(Value::Null, |s| Value::from(format!("User:{s}")));
-        let concerns = |line: &Value| service.is_none() || line["api"] == api;
-        let deadline = tokio::time::Instant::now() + AUDIT_WAIT;
+        self.said(|line| {
+            line["decision"] == "deny" && line["principal"] == principal && line["api"] == api
+        })
+        .await
+    }
+
+    /// What the next audit line says that throttles `service`.
+    pub async fn throttled(&mut self, service: &str) -> Option<Denial> {
+        let principal = Value::from(format!("User:{service}"));
+        self.said(|line| line["reason"] == "quota" && line["principal"] == principal)
+            .await
+    }
+
+    async fn said(&mut self, concerns: impl Fn(&Value) -> bool) -> Option<Denial> {
+        let deadline = crate::clock::now() + AUDIT_WAIT;
         loop {
             let text = std::fs::read_to_string(self.directory.join("audit.jsonl"));
             let text = text.unwrap_or_default();
@@ -91,8 +96,7 @@ impl Reasons {
                 let Ok(line) = serde_json::from_str::<Value>(line) else {
                     continue;
                 };
-                let denied = line["decision"] == "deny" && line["principal"] == principal;
-                if denied && concerns(&line) {
+                if concerns(&line) {
                     self.seen = at + 1;
                     return Some(Denial {
                         rule: line["rule"].as_str().map(|rule| self.short(rule)),
@@ -101,15 +105,11 @@ impl Reasons {
                     });
                 }
             }
-            if tokio::time::Instant::now() >= deadline {
+            if crate::clock::now() >= deadline {
                 return None;
             }
             tokio::time::sleep(AUDIT_PAUSE).await;
         }
-    }
-
-    fn rule(&self, rule: &RuleRef) -> String {
-        self.short(&rule.to_string())
     }
 
     /// A place relative to the stage's directory.

@@ -58,7 +58,9 @@ async fn pump(
                 break Stop::Finish;
             }
             let whole = &rest[PREFIX_BYTES..PREFIX_BYTES + length];
-            match glance(&mut link.client.borrow_mut(), whole) {
+            // Not in the `match` itself: the borrow would live as long as its arms.
+            let glanced = glance(&mut link.client.borrow_mut(), whole);
+            match glanced {
                 Glance::Forward(expect) => {
                     accepted += PREFIX_BYTES + length;
                     if let Some(expect) = expect {
@@ -151,8 +153,8 @@ async fn look(
         Glance::Sasl => return Ok(sasl(link, &frame)),
         Glance::Close(reason, why) => return Ok(Some(close(link, &frame, reason, why))),
         Glance::Resolve(ids) => {
-            let cluster = &link.client.borrow().proxy.cluster;
-            if let Err(error) = cluster.resolve_topics(&ids).await {
+            let proxy = link.client.borrow().proxy;
+            if let Err(error) = proxy.cluster.resolve_topics(&ids).await {
                 tracing::warn!(%error, "cannot ask the cluster for topic ids");
             }
             return weighed(link, broker, frame).await;

@@ -1,10 +1,27 @@
-//! The tour cannot pass by itself.
+//! The tour passes with the proxy and cannot pass without it.
 
 use std::any::Any;
 
 use kordon::demo::run_with;
 use kordon::demo::tour::STEPS;
 use kordon::problem::Problems;
+
+#[test]
+fn the_tour_passes_with_the_proxy() {
+    let mut out = Vec::new();
+    let code = run_with(kordon::cli::run::start_for_demo, true, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(text.matches('✓').count(), STEPS, "{text}");
+    assert!(!text.contains('\u{1b}'), "no colour off a terminal: {text}");
+    for rule in [
+        "deny policies/corallum.yaml:",
+        "schema policies/",
+        "quota policies/",
+    ] {
+        assert!(text.contains(rule), "{rule} is missing in {text}");
+    }
+}
 
 #[test]
 fn without_a_proxy_every_step_is_reported_as_failed() {

@@ -24,22 +24,21 @@ pub struct Record {
 /// A JVM with the classes of one Kafka release.
 pub struct Java {
     class_path: String,
-    directory: PathBuf,
+    directory: tempfile::TempDir,
 }
 
 impl Java {
     /// Compiles the program; the error says what is missing.
-    pub fn new(name: &str) -> Result<Java, String> {
+    pub fn new() -> Result<Java, String> {
         let jar = jar()?;
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&directory).map_err(|e| e.to_string())?;
+        let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layouts/Messages.java");
         let jars = jar.with_file_name("*");
         let compiled = Command::new("javac")
             .args(["-nowarn", "-proc:none", "-cp"])
             .arg(&jars)
             .arg("-d")
-            .arg(&directory)
+            .arg(directory.path())
             .arg(source)
             .output()
             .map_err(|e| format!("javac: {e}"))?;
@@ -50,7 +49,7 @@ impl Java {
                 String::from_utf8_lossy(&compiled.stderr)
             );
         }
-        let class_path = format!("{}:{}", directory.display(), jars.display());
+        let class_path = format!("{}:{}", directory.path().display(), jars.display());
         Ok(Java {
             class_path,
             directory,
@@ -59,7 +58,7 @@ impl Java {
 
     /// Has Kafka build `count` messages of every API, version and direction.
     pub fn generate(&self, count: usize, seed: u64) -> Vec<Record> {
-        let out = self.directory.join("generated");
+        let out = self.directory.path().join("generated");
         self.run(&[
             "generate",
             &count.to_string(),
@@ -71,7 +70,10 @@ impl Java {
 
     /// Has Kafka read and write `records`; a non-empty text is a refusal.
     pub fn reencode(&self, records: &[Record]) -> Vec<Record> {
-        let (sent, back) = (self.directory.join("sent"), self.directory.join("back"));
+        let (sent, back) = (
+            self.directory.path().join("sent"),
+            self.directory.path().join("back"),
+        );
         write(&sent, records);
         self.run(&["reencode", path(&sent), path(&back)]);
         read(&back)

@@ -187,7 +187,7 @@ fn the_crate_reads_the_messages_and_writes_the_same_bytes() {
 #[test]
 fn what_kafka_builds_is_found_field_by_field() {
     let _guard = COUNTING.read();
-    let java = match Java::new("found") {
+    let java = match Java::new() {
         Ok(java) => java,
         Err(reason) => return skip(&reason),
     };
@@ -257,7 +257,7 @@ fn same_facts(record: &Record) {
 #[test]
 fn kafka_reads_the_messages_and_writes_the_same_bytes() {
     let _guard = COUNTING.read();
-    let java = match Java::new("reads") {
+    let java = match Java::new() {
         Ok(java) => java,
         Err(reason) => return skip(&reason),
     };

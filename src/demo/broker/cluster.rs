@@ -92,13 +92,17 @@ pub fn metadata(shared: &Shared, peer: &Peer, call: &Call) -> Option<Outcome> {
         answers.extend(topics.iter().map(|(name, topic)| describe(name, topic)));
     }
     for wanted in request.topics.into_iter().flatten() {
+        // The id counts where there is one: Java's admin client then sends an empty name.
         let name = match wanted.name {
-            Some(name) => name.to_string(),
-            None => match topics.name_of(wanted.topic_id) {
+            Some(name) if wanted.topic_id.is_nil() => name.to_string(),
+            _ => match topics.name_of(wanted.topic_id) {
                 Some(name) => name.to_owned(),
                 None => {
-                    let unknown = missing(code::UNKNOWN_TOPIC_ID);
-                    answers.push(unknown.with_topic_id(wanted.topic_id));
+                    let unknown = missing(code::UNKNOWN_TOPIC_ID).with_topic_id(wanted.topic_id);
+                    answers.push(match call.version {
+                        12.. => unknown.with_name(None),
+                        _ => unknown,
+                    });
                     continue;
                 }
             },

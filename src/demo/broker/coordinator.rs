@@ -18,7 +18,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::group::{Answer, Group, Joined, Joining, Phase, Synced};
+use super::group::Group;
+use super::member::{Answer, Joined, Joining, Phase, Synced};
 use super::serve::{Call, Outcome, Peer};
 use super::{Shared, code, hex, random};
 

@@ -32,7 +32,7 @@ pub async fn fetch(shared: &Shared, call: &Call) -> Option<Outcome> {
         return Some(call.reply(&refused));
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let deadline = tokio::time::Instant::now() + wait.min(WAIT_MAX);
+    let deadline = crate::clock::now() + wait.min(WAIT_MAX);
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
     loop {
         let changed = shared.changed.notified();
@@ -40,7 +40,11 @@ pub async fn fetch(shared: &Shared, call: &Call) -> Option<Outcome> {
         changed.as_mut().enable(); // before reading, so that no record is missed between
         let found = collect(&shared.state(), &request, call.version);
         let done = found.failed || found.bytes >= bytes_min || request.topics.is_empty();
-        if done || tokio::time::timeout_at(deadline, changed).await.is_err() {
+        if done
+            || tokio::time::timeout_at(deadline.into(), changed)
+                .await
+                .is_err()
+        {
             let response = FetchResponse::default().with_responses(found.topics);
             return Some(call.reply(&response));
         }

@@ -24,6 +24,7 @@ pub mod batch;
 pub mod code;
 pub mod group;
 pub mod log;
+pub mod member;
 pub mod topic;
 
 mod cluster;

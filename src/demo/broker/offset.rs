@@ -13,7 +13,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::coordinator::GROUPS_MAX;
-use super::group::{Commit, Group};
+use super::group::Group;
+use super::member::Commit;
 use super::serve::{Call, Outcome};
 use super::{Shared, State, code};
 

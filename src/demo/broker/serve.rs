@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::{Shared, cluster, code, coordinator, fetch, offset, produce};
+use crate::wire::primitive::WireError;
 use crate::wire::walk::{Nothing, walk};
 
 /// Every API the broker answers: key, first and last version. Produce is advertised from 0 (see
@@ -196,14 +197,17 @@ impl Call {
         })
     }
 
-    /// The body as a message; `None` where it is malformed or has bytes left over. The layout is
-    /// walked first, because the crate's decoders reserve memory by the counts a body claims.
+    /// The body as a message; `None` where it is malformed. The layout is walked first, because
+    /// the crate's decoders reserve memory by the counts a body claims. Bytes left over are
+    /// ignored as at a broker: librdkafka 2.16 sends three after a Metadata request for all topics.
     pub fn decode<R: Decodable>(&self) -> Option<R> {
         let layout = crate::apis::layout(self.key as i16)?;
-        walk(&layout.request, self.version, &self.body, &mut Nothing).ok()?;
-        let mut body = self.body.clone();
-        let request = R::decode(&mut body, self.version).ok()?;
-        body.is_empty().then_some(request)
+        match walk(&layout.request, self.version, &self.body, &mut Nothing) {
+            Ok(()) => {}
+            Err(error) if matches!(error.what, WireError::Trailing(_)) => {}
+            Err(_) => return None,
+        }
+        R::decode(&mut self.body.clone(), self.version).ok()
     }
 
     /// The frame that answers this call.
