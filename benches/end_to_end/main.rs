@@ -35,7 +35,7 @@ const STARTS: usize = 3;
 #[derive(Parser)]
 #[command(after_help = "Example: cargo bench --bench end_to_end -- --quick")]
 struct Options {
-    /// Under a minute: one round, less data, this generator's load only
+    /// One round, less data, this generator's load only: about a minute
     #[arg(long)]
     quick: bool,
     /// Rounds [default: 5, with --quick 1]
