@@ -91,7 +91,9 @@ final class Traffic {
     private void read(Settings settings, String topic) {
         Map<String, Object> stock = settings.consumer("group.id", topic + ".reader", "session.timeout.ms", 10_000,
                 "heartbeat.interval.ms", 1_000, "request.timeout.ms", 5_000);
-        try (var consumer = new KafkaConsumer<byte[], byte[]>(stock)) {
+        // Not closed in good order: that waits for a coordinator, which may be out of reach.
+        var consumer = new KafkaConsumer<byte[], byte[]>(stock);
+        try {
             consumer.subscribe(List.of(topic));
             long until = Long.MAX_VALUE;
             long commitAt = System.nanoTime();
