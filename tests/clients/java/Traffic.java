@@ -36,10 +36,12 @@ final class Traffic {
         long announced = 0;
         int sent = 0;
         var producer = settings.producer("acks", "all", "enable.idempotence", true,
-                "delivery.timeout.ms", Math.max(grace, 6) * 1000, "request.timeout.ms", 5_000);
+                "delivery.timeout.ms", Math.max(grace, 6) * 1000, "request.timeout.ms", 5_000,
+                "max.block.ms", 5_000);
         long from = System.nanoTime();
         while (System.nanoTime() - from < seconds * 1_000_000_000L && !stopped()) {
-            while (sent < (System.nanoTime() - from) / (1_000_000_000L / PER_SECOND)) {
+            // With no broker in reach the client forgets its metadata, and every send waits for new.
+            while (sent < (System.nanoTime() - from) / (1_000_000_000L / PER_SECOND) && !stopped()) {
                 int id = sent++;
                 producer.send(new ProducerRecord<>(topic, Events.text("" + id)), (answer, error) -> {
                     synchronized (this) {
