@@ -202,7 +202,7 @@ fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> En
         client.metrics.request(api.key, Outcome::Closed);
     }
     client.refused_otherwise(api, None, reason, why, None);
-    tracing::debug!(
+    tracing::info!(
         connection = client.number,
         api = api.map(|a| a.name),
         why,
