@@ -17,6 +17,7 @@ export KORDON_CACHE=${KORDON_CACHE:-$HOME/.cache/kordon}
 logs=${CARGO_TARGET_DIR:-target}/tiers
 skip=77 # what automake calls a skipped test
 deny_version=0.20.2
+helm_version=v3.22.0
 
 # All tiers together end within an hour; a tier gets what is left of this, at most its own cap.
 minutes_max=58
@@ -38,6 +39,7 @@ tiers='
   demo        1 quick
   policies    1 quick
   readme      2 quick
+  helm        8 full
   real       12 full
   bench      10 full
 '
@@ -104,6 +106,16 @@ tier_embedded() { cargo test --locked --test embedded; }
 tier_demo() { kordon demo --once; }
 tier_policies() { kordon check policies/; }
 tier_readme() { readme; }
+tier_helm() {
+  local helm=$KORDON_CACHE/tools/bin/helm
+  if [ "$("$helm" version --template '{{.Version}}' 2>/dev/null)" != "$helm_version" ]; then
+    need go
+    GOBIN=$KORDON_CACHE/tools/bin go install -ldflags \
+      "-s -w -X helm.sh/helm/v3/internal/version.version=$helm_version" \
+      "helm.sh/helm/v3/cmd/helm@$helm_version" || skipped 'helm could not be built'
+  fi
+  chart
+}
 tier_real() { cargo test --locked --test real; }
 tier_bench() { cargo bench --locked --bench end_to_end -- --quick; }
 
@@ -139,7 +151,8 @@ readme_commands() {
   need kcat curl
   local dir binary port seconds=100 code libs=$KORDON_CACHE/lab/kafka-4.3.0/libs tool class
   dir=$(mktemp -d) && mkdir "$dir/bin" "$dir/work" || return 1
-  binary=$(cargo test --locked --test embedded --no-run 2>&1 | sed -n 's/.*(\(.*\)).*/\1/p')
+  binary=$(cargo test --locked --test embedded --no-run 2>&1 \
+    | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
   port=$(free_ports) || { echo 'no free range of ports'; return 1; }
   KORDON_EMBEDDED=$((port + 2)):$seconds "$binary" --exact serve --ignored >"$dir/broker" 2>&1 &
   local broker=$!
@@ -152,7 +165,7 @@ readme_commands() {
     out == "" { if ($0 !~ /^# [a-z\/]+\.yaml$/) { print "a block that names no file: " $0; exit 1 }
       out = $2 }
     { print >out }') || { kill "$broker"; return 1; }
-  ln -s "$PWD/${CARGO_TARGET_DIR:-target}/debug/kordon" "$dir/bin/kordon"
+  ln -s "$(realpath "${CARGO_TARGET_DIR:-target}/debug/kordon")" "$dir/bin/kordon"
   for tool in producer:ConsoleProducer consumer:consumer.ConsoleConsumer; do
     class=${tool#*:}
     printf '#!/bin/bash\nexec java -Xmx256m -XX:TieredStopAtLevel=1 -cp "%s/*" %s "$@"\n' "$libs" \
@@ -171,15 +184,46 @@ readme_commands() {
     { gsub(/\\/, "\\\\"); shown = $0; gsub(/\047/, "\047\\\047\047", shown)
       print "printf \"+ %s\\n\" \047" shown "\047" }
     / & kordon=/ { print; print "trap \047kill $kordon 2>/dev/null\047 EXIT"; next }
-    /# refused$/ { print "if { " substr($0, 1, index($0, "# refused") - 1) "; }; then echo \"not refused\"; bad=1; fi"; next }
-    { sub(/ +# .*/, ""); print "{ " $0 "; } || { echo \"failed: $?\"; bad=1; }" }
-    END { print "exit ${bad-0}" }' >"$dir/commands"
+    /# refused$/ { print "if { " substr($0, 1, index($0, "# refused") - 1) "; }; then echo \"not refused\"; exit 1; fi"; next }
+    { sub(/ +# .*/, ""); print "{ " $0 "; } || { echo \"failed: $?\"; exit 1; }" }
+    ' >"$dir/commands"
   (cd "$dir/work" && PATH=$dir/bin:$PATH KAFKA=127.0.0.1:$((port + 2)) bash "$dir/commands" \
     2>"$dir/stderr")
   code=$?
-  [ "$code" = 0 ] || cat "$dir/stderr" "$dir/broker"
+  [ "$code" = 0 ] || tail -n 20 "$dir/stderr" "$dir/broker"
   kill "$broker" 2>/dev/null
   wait "$broker" 2>/dev/null
+  rm -rf "$dir"
+  return $code
+}
+# The chart renders, its kordon.yaml and policies are sound, and what its schema forbids it refuses.
+chart() {
+  local dir render version code=0 helm=$KORDON_CACHE/tools/bin/helm
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+  dir=$(mktemp -d) || return 1
+  "$helm" lint --strict helm/kordon || code=1
+  "$helm" lint --strict helm/kordon -f helm/kordon/ci/full.yaml || code=1
+  "$helm" template try helm/kordon >"$dir/plain.yaml" || code=1
+  "$helm" template try helm/kordon -f helm/kordon/ci/full.yaml >"$dir/full.yaml" || code=1
+  if "$helm" template try helm/kordon --set audit=nowhere >/dev/null 2>&1; then
+    echo 'values.schema.json accepts anything'
+    code=1
+  fi
+  grep -qF "image: \"kordon:$version\"" "$dir/full.yaml" \
+    || { echo "the chart's image is not version $version"; code=1; }
+  # The files of the ConfigMaps, where the container sees them.
+  for render in plain full; do
+    rm -rf "$dir/etc" && mkdir -p "$dir/etc/config" "$dir/etc/policies" "$dir/etc/schemas"
+    awk -v dir="$dir/etc" '
+      /^---/ { out = map = "" }
+      /^  name: .*-(config|policies|schemas)$/ { map = $2; sub(/.*-/, "", map) }
+      map && /^  [^ ]+: \|$/ { out = dir "/" map "/" substr($1, 1, length($1) - 1); next }
+      out && /^    / { print substr($0, 5) >out; next }
+      out && NF { out = "" }' "$dir/$render.yaml"
+    sed -i "s|/etc/kordon|$dir/etc|" "$dir/etc/config/kordon.yaml" || code=1
+    echo "$render:" && cat "$dir/etc/config/kordon.yaml"
+    kordon check --strict "$dir/etc/config/kordon.yaml" || code=1
+  done
   rm -rf "$dir"
   return $code
 }
@@ -221,7 +265,7 @@ while read -r name cap when; do
   echo "── $name (at most $cap min)"
   case $broken:$name in
     yes:unit | yes:layouts | yes:policy | yes:embedded | yes:demo | yes:policies | yes:readme \
-      | yes:real | yes:bench | yes:clippy | yes:rustdoc)
+      | yes:helm | yes:real | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip
       ;;
