@@ -157,7 +157,8 @@ readme_commands() {
   KORDON_EMBEDDED=$((port + 2)):$seconds "$binary" --exact serve --ignored >"$dir/broker" 2>&1 &
   local broker=$!
   # Its ports are its own: somebody may be using the ones that people know.
-  sed -E -e "s/19092-19191/$((port + 10))-$((port + 59))/; s/19192-19291/$((port + 60))-$((port + 99))/" \
+  sed -E -e "s/19092-19191/$((port + 10))-$((port + 59))/" \
+    -e "s/19192-19291/$((port + 60))-$((port + 99))/" \
     -e "s/\b9092\b/$port/; s/\b9094\b/$((port + 3))/; s/\b9095\b/$((port + 4))/" \
     -e "s/\b9096\b/$((port + 1))/" README.md >"$dir/README.md"
   blocks yaml "$dir/README.md" | (cd "$dir/work" && mkdir policies && awk '
@@ -180,11 +181,17 @@ readme_commands() {
   blocks sh "$dir/README.md" | awk -v java="$java" '
     /^# block/ { n++; next }
     n == 1 || !NF { next }
+    /\\$/ { sub(/ *\\$/, ""); held = held $0; next }
+    held { sub(/^ +/, " "); $0 = held $0; held = "" }
     java == "no" && /kafka-[a-z-]+\.sh/ { next }
     { gsub(/\\/, "\\\\"); shown = $0; gsub(/\047/, "\047\\\047\047", shown)
       print "printf \"+ %s\\n\" \047" shown "\047" }
     / & kordon=/ { print; print "trap \047kill $kordon 2>/dev/null\047 EXIT"; next }
-    /# refused$/ { print "if { " substr($0, 1, index($0, "# refused") - 1) "; }; then echo \"not refused\"; exit 1; fi"; next }
+    /# refused$/ {
+      print "if { " substr($0, 1, index($0, "# refused") - 1) "; }"
+      print "then echo \"not refused\"; exit 1; fi"
+      next
+    }
     { sub(/ +# .*/, ""); print "{ " $0 "; } || { echo \"failed: $?\"; exit 1; }" }
     ' >"$dir/commands"
   (cd "$dir/work" && PATH=$dir/bin:$PATH KAFKA=127.0.0.1:$((port + 2)) bash "$dir/commands" \
@@ -215,7 +222,7 @@ chart() {
   mkdir -p "$dir/app/charts" "$dir/app/templates" && cp -r helm/kordon "$dir/app/charts/" || code=1
   printf '%s\n' 'apiVersion: v2' 'name: app' 'version: 1.0.0' 'dependencies:' \
     '  - {name: kordon, version: 0.1.0, repository: "file://charts/kordon"}' >"$dir/app/Chart.yaml"
-  printf '%s\n' 'kordon: {secrets: [{name: upstream, secretName: kafka-ca}]}' >"$dir/app/values.yaml"
+  echo 'kordon: {secrets: [{name: upstream, secretName: kafka-ca}]}' >"$dir/app/values.yaml"
   printf '%s\n' 'apiVersion: v1' 'kind: Pod' 'metadata:' '  name: app' '  annotations:' \
     '    kordon/checksum: {{ include "kordon.checksum" . }}' 'spec:' '  initContainers:' \
     '    {{- include "kordon.container" . | nindent 4 }}' '  volumes:' \
