@@ -23,7 +23,7 @@ pub enum Identity {
     /// By certificate.
     Mtls(MtlsSettings),
     /// By token.
-    Token(TokenCheck),
+    Token(Box<TokenCheck>),
 }
 
 impl Identity {

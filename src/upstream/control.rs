@@ -237,13 +237,9 @@ impl Cluster {
 
     /// What a broker can do, for clients that have not authenticated yet.
     pub async fn api_versions(&self, target: Target) -> Result<Arc<StructNode>, AskError> {
-        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, versions)) = known.get(&target)
-            && clock::now().duration_since(*at) < VERSIONS_TTL
-        {
-            return Ok(Arc::clone(versions));
+        if let Some(known) = self.known_versions(target) {
+            return Ok(known);
         }
-        drop(known);
         let (_, mut stream) = self.dial(target).await?;
         let mut request = new_request(API_VERSIONS).ok_or(AskError::Unreadable)?;
         request.set_text("ClientSoftwareName", Some("kordon"));
@@ -254,6 +250,15 @@ impl Cluster {
         let mut known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(target, entry);
         Ok(versions)
+    }
+}
+
+impl Cluster {
+    fn known_versions(&self, target: Target) -> Option<Arc<StructNode>> {
+        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, versions) = known.get(&target)?;
+        let fresh = clock::now().duration_since(*at) < VERSIONS_TTL;
+        fresh.then(|| Arc::clone(versions))
     }
 }
 
