@@ -155,7 +155,8 @@ metadata: {name: matrix}
 spec:
   principals: ["User:matrix"]
   rules:
-    - {allow: [Create, Delete, Alter, Describe, AlterConfigs, DescribeConfigs], topics: ["matrix.*"]}
+    - allow: [Create, Delete, Alter, Describe, AlterConfigs, DescribeConfigs]
+      topics: ["matrix.*"]
     - {allow: [Read, Write], topics: ["matrix.*"]}
     - {allow: [All], groups: ["matrix.*"]}
     - {allow: [All], transactionalIds: ["matrix.*"]}
