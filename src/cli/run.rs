@@ -179,8 +179,10 @@ impl Running {
         if let Some((addr, Err(error))) = &admin {
             problems.error_without_place(format!("admin: cannot bind {addr}: {error}"));
         }
+        // Half of the cores granted: the app in the pod needs the others, and fewer threads mean
+        // fewer wake-ups for the same bytes.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = match Workers::start(&proxy, cores) {
+        let workers = match Workers::start(&proxy, cores.div_ceil(2)) {
             Ok(workers) => Arc::new(workers),
             Err(error) => {
                 problems.error_without_place(format!("cannot start threads: {error}"));
