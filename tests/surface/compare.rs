@@ -68,9 +68,10 @@ impl Reader<'_> {
                 .iter()
                 .any(|(key, name, _)| *key == self.key && **name == *field.name);
             if let Some(value) = node.at(index) {
-                let value = match moves {
-                    true => Value::from("moves"),
-                    false => self.value(field, value),
+                let value = match self.value(field, value) {
+                    // What says "none" does not move.
+                    value if moves && value != -1 && value != "" => Value::from("moves"),
+                    value => value,
                 };
                 out.insert(field.name.to_string(), value);
             }
@@ -130,9 +131,26 @@ impl Textual for Field {
     }
 }
 
+/// Fields that say what an element of an array is about.
+const ABOUT: [&str; 9] = [
+    "Name",
+    "TopicName",
+    "Topic",
+    "TopicId",
+    "PartitionIndex",
+    "GroupId",
+    "TransactionalId",
+    "ResourceName",
+    "Key",
+];
+
 fn sorted(values: impl Iterator<Item = Value>) -> Value {
     let mut values: Vec<Value> = values.collect();
-    values.sort_by_cached_key(Value::to_string);
+    values.sort_by_cached_key(|value| {
+        // What an element is about first, so that a difference inside shifts no neighbours.
+        let about = ABOUT.map(|name| value.get(name).map(Value::to_string));
+        (about, value.to_string())
+    });
     Value::Array(values)
 }
 

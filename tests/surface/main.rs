@@ -10,6 +10,7 @@ mod lab;
 
 mod body;
 mod compare;
+mod refusals;
 mod socket;
 mod stage;
 mod sweep;
@@ -22,7 +23,7 @@ use std::time::Instant;
 use tally::Tally;
 
 type Scenario = fn(&mut Stage, &mut Tally);
-const SCENARIOS: [(&str, Scenario); 1] = [("sweep", sweep::run)];
+const SCENARIOS: [(&str, Scenario); 2] = [("sweep", sweep::run), ("refusals", refusals::run)];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args()

@@ -515,8 +515,7 @@ fn operation_code(name: &str) -> i64 {
 }
 
 /// What both brokers share beyond the lab's own properties.
-const SHARED: &str = "auto.create.topics.enable=true
-group.max.session.timeout.ms=1800000
+const SHARED: &str = "group.max.session.timeout.ms=1800000
 transaction.partition.verification.enable=true
 ";
 
