@@ -54,6 +54,9 @@ pub struct Question<'a> {
     pub refused: Vec<(&'static str, StructNode)>,
     /// Whether the request was changed.
     pub changed: bool,
+    /// The version in which the broker is asked: the request's own, or a newer one that can say
+    /// what judging needs said. Its answer is then written in the request's version.
+    pub ask_version: i16,
 }
 
 /// An answer on its way back.
@@ -81,6 +84,7 @@ impl<'a> Question<'a> {
             guard,
             refused: Vec::new(),
             changed: false,
+            ask_version: version,
         }
     }
 

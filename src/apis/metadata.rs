@@ -1,8 +1,6 @@
 //! Metadata and DescribeTopicPartitions: what exists, shown only to who may describe it.
 
-use super::errors::{
-    INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
-};
+use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
 use super::lens::{Answered, Question, Refusal};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
@@ -21,7 +19,7 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     };
     let (version, guard) = (q.version, &mut *q.guard);
     let may_create_any = guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME);
-    let create = version < 4 || q.request.int("AllowAutoTopicCreation") != 0;
+    let create = version < CREATION_FLAG_SINCE || q.request.int("AllowAutoTopicCreation") != 0;
     let mut refused = Vec::new();
     let mut uncreatable = false;
     q.request.structs_mut("Topics").retain(|topic| {
@@ -71,7 +69,7 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     }
     q.refused.append(&mut refused);
     if uncreatable {
-        switch_off_creation(q)?;
+        switch_off_creation(q);
     }
     Ok(())
 }
@@ -79,40 +77,16 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
 /// An illegal topic name: no broker creates or finds it.
 const NO_SUCH_TOPIC: &str = "/";
 
-/// From version 4 a flag says it. Before, only asking in a newer version can: such clients are
-/// refused instead, topic by topic, with the code a broker has for a topic that may not be
-/// created.
-fn switch_off_creation(q: &mut Question) -> Result<(), Refusal> {
-    if q.version >= 4 {
-        q.request.set_int("AllowAutoTopicCreation", 0);
-        q.changed = true;
-        return Ok(());
-    }
-    let Some(model) = q.response_element("Topics") else {
-        return Ok(());
-    };
-    let guard = &mut *q.guard;
-    let mut refused = Vec::new();
-    q.request.structs_mut("Topics").retain(|topic| {
-        let name = topic.text("Name").unwrap_or_default();
-        if guard.sees(Operation::Create, ResourceKind::Topic, name) || name == NO_SUCH_TOPIC {
-            return true;
-        }
-        let mut answer = model.clone();
-        answer.set_text("Name", Some(name));
-        answer.set_int("ErrorCode", UNKNOWN_TOPIC_OR_PARTITION.into());
-        refused.push(("Topics", answer));
-        false
-    });
+/// From version 4 a flag says it. Older requests are asked in version 4, which differs in nothing
+/// else that they could say; the answer is written in their own version.
+fn switch_off_creation(q: &mut Question) {
+    q.ask_version = q.ask_version.max(CREATION_FLAG_SINCE);
+    q.request.set_int("AllowAutoTopicCreation", 0);
     q.changed = true;
-    q.refused.append(&mut refused);
-    if q.version == 0 && q.request.structs("Topics").is_empty() {
-        let mut nothing = q.request.element("Topics");
-        nothing.set_text("Name", Some(NO_SUCH_TOPIC));
-        q.request.structs_mut("Topics").push(nothing);
-    }
-    Ok(())
 }
+
+/// First version that can ask without creating.
+const CREATION_FLAG_SINCE: i16 = 4;
 
 /// Drops what the subject may not describe: in answers for all topics it never appears.
 pub(super) fn filter(a: &mut Answered) {

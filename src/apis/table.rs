@@ -195,7 +195,8 @@ pub static TABLE: [Api; KEYS] = [
     row(78, "ShareFetch", (1, 2), Client, Named(groups::share_fetch), Top),
     row(79, "ShareAcknowledge", (1, 2), Client, Named(|q| {
         q.need(Read, Group, "GroupId")?;
-        q.strip_topics("Topics", Read, "Responses")
+        q.strip_topics_and_ask("Topics", Read, "Responses");
+        Ok(())
     }), Top),
     row(80, "AddRaftVoter", (0, 1), Client, Cluster(Alter), Top),
     row(81, "RemoveRaftVoter", (0, 0), Client, Cluster(Alter), Top),

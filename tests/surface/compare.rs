@@ -110,9 +110,22 @@ impl Reader<'_> {
             Node::Packed(bytes) => format!("packed {}", bytes.escape_ascii()).into(),
             Node::Array(Some(nodes)) => sorted(nodes.iter().map(|n| self.value(field, n))),
             Node::Structs(Some(nodes)) => {
-                sorted(nodes.iter().map(|node| self.fields(node, node.layout())))
+                let shown = nodes.iter().filter(|node| !self.is_loading(node));
+                sorted(shown.map(|node| self.fields(node, node.layout())))
             }
             Node::Struct(Some(node)) => self.fields(node, node.layout()),
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// What ShareFetch says of a topic that may be read depends on how far the share partition
+    /// has been loaded at that moment; of refused topics it does not.
+    fn is_loading(&self, topic: &StructNode) -> bool {
+        const SHARE_FETCH: i16 = 78;
+        self.key == SHARE_FETCH && topic.has("Partitions") && {
+            let partitions = topic.structs("Partitions");
+            partitions.iter().all(|p| p.int("ErrorCode") <= 0)
         }
     }
 }
