@@ -10,6 +10,7 @@ mod lab;
 
 mod body;
 mod compare;
+mod frames;
 mod refusals;
 mod socket;
 mod stage;
@@ -23,7 +24,11 @@ use std::time::Instant;
 use tally::Tally;
 
 type Scenario = fn(&mut Stage, &mut Tally);
-const SCENARIOS: [(&str, Scenario); 2] = [("sweep", sweep::run), ("refusals", refusals::run)];
+const SCENARIOS: [(&str, Scenario); 3] = [
+    ("sweep", sweep::run),
+    ("frames", frames::run),
+    ("refusals", refusals::run),
+];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args()
