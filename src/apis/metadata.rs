@@ -17,18 +17,31 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     let Some(model) = q.response_element("Topics") else {
         return Ok(());
     };
+    let mut topics = q.request.structs("Topics").iter();
+    let by_id = q.version >= 10 && topics.any(|topic| topic.uuid("TopicId") != [0; 16]);
+    if by_id && q.version < 12 {
+        // Ids that cannot be used yet: the broker refuses the whole request.
+        return Ok(());
+    }
     let (version, guard) = (q.version, &mut *q.guard);
     let may_create_any = guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME);
     let create = version < CREATION_FLAG_SINCE || q.request.int("AllowAutoTopicCreation") != 0;
     let mut refused = Vec::new();
     let mut uncreatable = false;
+    let mut ignored = false;
     q.request.structs_mut("Topics").retain(|topic| {
         let id = if version >= 10 {
             topic.uuid("TopicId")
         } else {
             [0; 16]
         };
-        let named = topic.text("Name").map(str::to_owned);
+        // One id, and a broker looks at no name any more: not even at those beside a zero id.
+        if by_id && id == [0; 16] {
+            ignored = true;
+            return false;
+        }
+        let name = topic.text("Name").filter(|_| !by_id);
+        let named = name.map(str::to_owned);
         if named.is_none() && (version < 12 || id == [0; 16]) {
             // The broker has an answer of its own for requests that make no sense.
             return true;
@@ -59,7 +72,7 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         refused.push(("Topics", answer));
         false
     });
-    q.changed |= !refused.is_empty();
+    q.changed |= ignored || !refused.is_empty();
     // Version 0 reads an empty list as "all topics": ask for one that cannot exist instead, and
     // let the filter drop it.
     if version == 0 && q.request.structs("Topics").is_empty() {
@@ -94,7 +107,11 @@ pub(super) fn filter(a: &mut Answered) {
     a.response
         .structs_mut("Topics")
         .retain(|topic| match topic.text("Name") {
+            // The request made no sense: its own words come back.
+            _ if topic.int("ErrorCode") == i64::from(INVALID_REQUEST) => true,
             Some(NO_SUCH_TOPIC) => false,
+            // What has no name is an error about the request, in versions without null.
+            Some("") => true,
             Some(name) => guard.sees(Operation::Describe, ResourceKind::Topic, name),
             // By an id that the broker does not know either.
             None => true,

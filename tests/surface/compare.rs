@@ -50,6 +50,23 @@ pub fn comparable(stage: &Stage, side: Side, key: i16, version: i16, node: &Stru
     reader.fields(node, node.layout())
 }
 
+/// An answer as text, without its layout.
+pub fn show(node: &StructNode) -> String {
+    let fields = node.layout().fields.iter().enumerate();
+    let values = fields.filter_map(|(index, field)| {
+        let value = match node.at(index)? {
+            Node::Structs(Some(nodes)) => {
+                let inner: Vec<String> = nodes.iter().map(show).collect();
+                format!("[{}]", inner.join(", "))
+            }
+            Node::Struct(Some(node)) => show(node),
+            value => format!("{value:?}"),
+        };
+        Some(format!("{}: {value}", field.name))
+    });
+    format!("{{{}}}", values.collect::<Vec<_>>().join(", "))
+}
+
 struct Reader<'a> {
     stage: &'a Stage,
     side: Side,

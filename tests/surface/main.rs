@@ -16,6 +16,7 @@ mod socket;
 mod stage;
 mod sweep;
 mod tally;
+mod threats;
 
 use lab::part;
 use stage::Stage;
@@ -24,10 +25,11 @@ use std::time::Instant;
 use tally::Tally;
 
 type Scenario = fn(&mut Stage, &mut Tally);
-const SCENARIOS: [(&str, Scenario); 3] = [
+const SCENARIOS: [(&str, Scenario); 4] = [
     ("sweep", sweep::run),
     ("frames", frames::run),
     ("refusals", refusals::run),
+    ("threats", threats::run),
 ];
 
 fn main() -> ExitCode {

@@ -80,11 +80,6 @@ impl Socket {
         })
     }
 
-    /// How long to wait for answers from now on.
-    pub fn patience(&mut self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).unwrap();
-    }
-
     /// A correlation id of its own for the next request.
     pub fn correlation(&mut self) -> i32 {
         self.next += 1;

@@ -19,8 +19,6 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Topics that exist on both brokers.
 pub const TOPICS: [&str; 2] = ["in.orders", "out.orders"];
-/// Topics that never exist.
-pub const MISSING: [&str; 2] = ["in.missing", "out.missing"];
 /// Groups with a committed offset for each topic of `TOPICS`.
 pub const GROUPS: [&str; 2] = ["in.group", "out.group"];
 
@@ -233,11 +231,6 @@ impl Stage {
             Side::Strict => Socket::open(&self.strict.bootstrap()),
             Side::Kordon => Socket::open(&self.open.bootstrap()),
         }
-    }
-
-    /// The address of a user's listener.
-    pub fn listener(&self, user: &str) -> &str {
-        &self.listeners[user]
     }
 
     /// Addresses that nobody may see through Kordon.
