@@ -10,7 +10,7 @@ use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Message, Role};
 use crate::wire::primitive::{Reader, WireError};
 use crate::wire::tree::StructNode;
-use crate::wire::walk::{Scalar, Visitor, WalkError, walk};
+use crate::wire::walk::{Scalar, Visitor, WalkError, walk_prefix};
 
 /// First version with fetch sessions (KIP-227).
 pub const SESSIONS_SINCE: i16 = 7;
@@ -50,7 +50,7 @@ pub fn scan<'b>(
         topic,
         forgotten: false,
     };
-    walk(message, version, body, &mut scanner)?;
+    walk_prefix(message, version, body, &mut scanner)?;
     Ok(scanner.found)
 }
 

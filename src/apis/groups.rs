@@ -139,10 +139,12 @@ pub(super) fn filter_offset_fetch(a: &mut Answered) {
 /// DESCRIBE on the group or transactional id; a refused key answers node -1 with no address.
 /// Keys of share groups' state (type 2) are the brokers' own.
 pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
-    let kind = match (q.version >= 1)
-        .then(|| q.request.int("KeyType"))
-        .unwrap_or(0)
-    {
+    let key_type = if q.version >= 1 {
+        q.request.int("KeyType")
+    } else {
+        0
+    };
+    let kind = match key_type {
         0 => Some(ResourceKind::Group),
         1 => Some(ResourceKind::TransactionalId),
         2 if q.version >= 6 => None,

@@ -354,10 +354,10 @@ pub fn mirror(from: &StructNode, model: &StructNode, version: i16, code: i16) ->
     for role in ENTITY_ROLES {
         if let Some(node) = role_node(from, role, version) {
             let target = role_index(element.layout(), role, version);
-            if let Some(slot) = target.and_then(|i| element.at_mut(i)) {
-                if matches!(slot, Node::Array(_) | Node::Packed(_)) == is_list(node) {
-                    *slot = node.clone();
-                }
+            if let Some(slot) = target.and_then(|i| element.at_mut(i))
+                && is_list(slot) == is_list(node)
+            {
+                *slot = node.clone();
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::wire::layout::{Field, Message, Role};
 use crate::wire::primitive::WireError;
 use crate::wire::records;
 use crate::wire::tree::{Node, StructNode};
-use crate::wire::walk::{Scalar, Visitor, WalkError, walk};
+use crate::wire::walk::{Scalar, Visitor, WalkError, walk_prefix};
 
 /// How a request names a topic.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub fn scan<'b>(
         found: Scanned::default(),
         sink,
     };
-    walk(message, version, body, &mut scanner)?;
+    walk_prefix(message, version, body, &mut scanner)?;
     Ok(scanner.found)
 }
 

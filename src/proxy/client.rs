@@ -9,13 +9,14 @@ use super::Proxy;
 use super::judge::{Denial, Judge, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
+use crate::broker::BrokerAddr;
+use crate::broker::Target;
 use crate::clock;
-use crate::net::settings::BrokerAddr;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
 use crate::principal::Principal;
 use crate::quota::{Buckets, Charged};
-use crate::session::handshake::Handshake;
+use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
 use crate::telemetry::audit::{Entry, Resource, Verdict};
 use crate::telemetry::{ConnectionMetrics, Outcome, Reason};
@@ -55,27 +56,35 @@ pub struct Client<'p> {
     pub muted_until: Option<Instant>,
 }
 
+/// Where a connection stands before anything is known of its client.
+#[derive(Clone, Copy)]
+pub struct Place<'p> {
+    /// What connections share.
+    pub proxy: &'p Proxy,
+    /// Through which listener it came.
+    pub listener: &'p Listener,
+    /// The connection's number.
+    pub number: u64,
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// Where the connection leads.
+    pub target: Target,
+}
+
 impl<'p> Client<'p> {
-    /// A client that has just been identified.
-    pub fn new(
-        proxy: &'p Proxy,
-        listener: &'p Listener,
-        number: u64,
-        peer: SocketAddr,
-        principal: Principal,
-        session_end: Option<SystemTime>,
-        metrics: ConnectionMetrics,
-        broker: BrokerAddr,
-    ) -> Self {
-        let snapshot = proxy.snapshot.load_full();
-        let view = view_of(&snapshot, &principal, peer);
+    /// A client that has just been identified; `broker` is behind its connection.
+    pub fn new(place: &Place<'p>, who: Identified, broker: BrokerAddr) -> Self {
+        let snapshot = place.proxy.snapshot.load_full();
+        let view = view_of(&snapshot, &who.principal, place.peer);
+        let recorder = &place.proxy.recorder;
+        let metrics = recorder.connection(&who.principal.tenant, &place.listener.name);
         Client {
-            proxy,
-            listener,
-            number,
-            peer,
-            principal,
-            session_end,
+            proxy: place.proxy,
+            listener: place.listener,
+            number: place.number,
+            peer: place.peer,
+            principal: who.principal,
+            session_end: who.session_end,
             reauthentication: None,
             metrics,
             broker,

@@ -14,17 +14,17 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use super::client::Client;
-use super::listener::{Identity, Listener};
+use super::client::{Client, Place};
+use super::listener::Identity;
 use super::{Permit, Proxy, requests, responses};
+use crate::broker::Target;
 use crate::clock;
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
-use crate::session::handshake::{self, Failure, Handshake, Step, TokenCheck};
+use crate::session::handshake::{self, Failure, Handshake, Identified, Step, TokenCheck};
 use crate::session::inflight::InFlight;
 use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
-use crate::upstream::Target;
 use crate::upstream::dial::{DialError, DialFailure};
 use crate::wire::frame;
 
@@ -111,10 +111,7 @@ pub async fn serve(
         identified = timeout(AUTHENTICATION_TIMEOUT, place.identify(&mut stream)) => identified,
         _ = draining.wait_for(|draining| *draining) => return,
     };
-    let Ok(Some((principal, session_end))) = identified else {
-        return;
-    };
-    let metrics = proxy.recorder.connection(&principal.tenant, &listener.name);
+    let Ok(Some(who)) = identified else { return };
     // The broker connection is opened when the first request needs it.
     tokio::select! {
         readable = stream.readable() => if readable.is_err() { return },
@@ -129,16 +126,7 @@ pub async fn serve(
             return;
         }
     };
-    let client = Client::new(
-        &proxy,
-        listener,
-        number,
-        peer,
-        principal,
-        session_end,
-        metrics,
-        addr,
-    );
+    let client = Client::new(&place, who, addr);
     proxy.recorder.upstream_opened();
     run(
         client,
@@ -216,21 +204,10 @@ fn stage(error: &DialError) -> DialStage {
     }
 }
 
-/// Where a connection stands before anything is known of its client.
-struct Place<'p> {
-    proxy: &'p Proxy,
-    listener: &'p Listener,
-    number: u64,
-    peer: SocketAddr,
-    target: Target,
-}
-
-type Identified = (Principal, Option<std::time::SystemTime>);
-
 impl Place<'_> {
     async fn identify(&self, stream: &mut Stream) -> Option<Identified> {
         match &self.listener.identity {
-            Identity::Static(principal) => Some((principal.clone(), None)),
+            Identity::Static(principal) => Some(without_end(principal.clone())),
             Identity::Mtls(settings) => {
                 let leaf = stream.peer_certificates().first().map(|leaf| leaf.as_ref());
                 let named = crate::identity::certificate::principal_from_der(
@@ -238,7 +215,7 @@ impl Place<'_> {
                     settings,
                 );
                 match named {
-                    Ok(principal) => Some((principal, None)),
+                    Ok(principal) => Some(without_end(principal)),
                     Err(error) => {
                         self.refused(Method::Tls, error.to_string());
                         None
@@ -270,7 +247,7 @@ impl Place<'_> {
                         return None;
                     }
                     send(stream, &frame, &metrics).await?;
-                    return Some((proven.principal, proven.session_end));
+                    return Some(*proven);
                 }
                 Step::Fail(frame, failure) => {
                     let method = match failure {
@@ -322,6 +299,13 @@ impl Place<'_> {
             detail: Some(detail),
             rule: None,
         });
+    }
+}
+
+fn without_end(principal: Principal) -> Identified {
+    Identified {
+        principal,
+        session_end: None,
     }
 }
 

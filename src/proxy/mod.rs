@@ -4,7 +4,7 @@
 //! * [`listener`]: what a client reaches, and the addresses it is told
 //! * [`connection`]: one client connection from its first byte to its last
 //! * [`client`]: what is known of the client of a connection
-//! * [`request`], [`response`]: one message
+//! * [`request`], [`weigh`], [`response`]: one message
 //! * [`requests`], [`responses`]: the two loops of a connection
 //! * [`worker`]: the threads that connections are spread over
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
@@ -18,6 +18,7 @@ pub mod requests;
 pub mod response;
 pub mod responses;
 pub mod snapshot;
+pub mod weigh;
 pub mod worker;
 
 use std::sync::Arc;
@@ -26,10 +27,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::broker::BrokerId;
 use crate::session::fetch_sessions::FetchSessions;
 use crate::telemetry::Recorder;
 use crate::telemetry::audit::Audit;
-use crate::upstream::{BrokerId, Cluster};
+use crate::upstream::Cluster;
 
 use listener::Listener;
 use snapshot::Snapshot;

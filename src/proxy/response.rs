@@ -5,12 +5,12 @@
 use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
-use super::request::framed;
+use super::weigh::framed;
 use crate::apis::lens::{self, recompute_operations, role_node};
 use crate::apis::{API_VERSIONS, Answered, METADATA, fetch as fetch_api};
-use crate::net::settings::BrokerAddr;
+use crate::broker::BrokerAddr;
+use crate::broker::BrokerId;
 use crate::session::inflight::{Expect, FetchWork};
-use crate::upstream::BrokerId;
 use crate::wire::header;
 use crate::wire::layout::{Layout, Role};
 use crate::wire::primitive::{self, WireError};
@@ -269,12 +269,12 @@ pub fn look_at_produce(expect: &Expect, frame: &[u8]) -> Result<ProduceLook, Unr
     Ok(look)
 }
 
-/// The start of a Fetch answer, rewritten.
+/// The start of a Fetch answer.
 #[derive(Debug)]
 pub struct FetchStart {
-    /// What goes to the client first: the prefix with the new length, header, head, and the
-    /// topics that were refused here.
-    pub bytes: Bytes,
+    /// What goes to the client in its place: the prefix with the new length, header, head, and
+    /// the topics that were refused here. `None`: it goes on as it is.
+    pub bytes: Option<Bytes>,
     /// How many bytes of the broker's frame (prefix not counted) it stands for.
     pub consumed: usize,
     /// Topics of the broker that follow.
@@ -315,30 +315,36 @@ pub fn fetch_start(
     };
     let refused = std::mem::take(&mut expect.refused);
     keep_session(client, work, &head, &refused);
+    let consumed = body_at + head.end;
+    let topics = head.topics;
+    if refused.is_empty() {
+        return Ok(Some(FetchStart {
+            bytes: None,
+            consumed,
+            topics,
+        }));
+    }
     let layout = api
         .layout()
         .ok_or(unreadable(WireError::Version(expect.version)))?;
-    let mut merged = BytesMut::new();
+    let mut out = BytesMut::new();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&bytes[..body_at + head.topics_at]);
+    let compact = layout.response.flexible.contains(expect.version);
+    primitive::put_long_length(&mut out, Some(topics + refused.len()), compact);
     for (_, element) in &refused {
-        merged.extend_from_slice(&tree::encode_element(
+        out.extend_from_slice(&tree::encode_element(
             element,
             &layout.response,
             expect.version,
         ));
     }
-    let mut out = BytesMut::new();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&bytes[..body_at + head.topics_at]);
-    let compact = layout.response.flexible.contains(expect.version);
-    primitive::put_long_length(&mut out, Some(head.topics + refused.len()), compact);
-    out.extend_from_slice(&merged);
-    let consumed = body_at + head.end;
     let new_length = (out.len() - 4) + (length - consumed);
     out[..4].copy_from_slice(&(new_length as u32).to_be_bytes());
     Ok(Some(FetchStart {
-        bytes: out.freeze(),
+        bytes: Some(out.freeze()),
         consumed,
-        topics: head.topics,
+        topics,
     }))
 }
 

@@ -173,9 +173,7 @@ impl Pump<'_, '_, '_> {
 
     async fn produce(&mut self, length: usize) -> Result<(), Broken> {
         let total = PREFIX_BYTES + length;
-        if !self.complete(total).await? {
-            return Ok(());
-        }
+        self.complete(total).await?;
         let start = self.ready + PREFIX_BYTES;
         let look = match self.link.inflight.borrow().front() {
             Some(Owed::Broker(expect)) => {
@@ -211,13 +209,11 @@ impl Pump<'_, '_, '_> {
             let text = format!("answer of {length} bytes, expected up to {bytes_max}");
             return Err(Broken::Unreadable(text));
         }
-        if !self.complete(PREFIX_BYTES + length).await? {
-            return Ok(());
-        }
+        self.complete(PREFIX_BYTES + length).await?;
         self.flush().await?;
         self.buffer.advance(PREFIX_BYTES);
         let frame = self.buffer.split_to(length).freeze();
-        let Some(Owed::Broker(mut expect)) = self.take() else {
+        let Some(Owed::Broker(mut expect)) = self.pop() else {
             return Ok(());
         };
         let segments = response::whole(&mut self.link.client.borrow_mut(), &mut expect, &frame)?;
@@ -236,9 +232,7 @@ impl Pump<'_, '_, '_> {
         };
         let addresses = FetchAnswer::can_hold_addresses(version);
         if addresses && length <= WHOLE_FETCH_BYTES_MAX {
-            if !self.complete(PREFIX_BYTES + length).await? {
-                return Ok(());
-            }
+            self.complete(PREFIX_BYTES + length).await?;
         }
         let start = loop {
             let bytes = &self.buffer[self.ready + PREFIX_BYTES..];
@@ -262,81 +256,79 @@ impl Pump<'_, '_, '_> {
                 }
             }
         };
-        self.flush().await?;
-        self.buffer.advance(PREFIX_BYTES + start.consumed);
         let left = length - start.consumed;
-        if addresses && left <= WHOLE_FETCH_BYTES_MAX && self.buffer.len() >= left {
-            return self.whole_fetch(version, start, left).await;
+        let from = self.ready + PREFIX_BYTES + start.consumed;
+        let short = addresses && length <= WHOLE_FETCH_BYTES_MAX;
+        if short && has_tail(version, start.topics, &self.buffer[from..from + left]) {
+            return self.whole_fetch(start, left).await;
         }
-        self.send(&start.bytes).await?;
-        match addresses {
-            false => self.stream(left).await?,
-            true => {
-                self.walk_fetch(FetchAnswer::new(version, start.topics), left)
-                    .await?
+        match &start.bytes {
+            None => self.ready = from,
+            Some(bytes) => {
+                self.flush().await?;
+                self.buffer.advance(PREFIX_BYTES + start.consumed);
+                self.send(bytes).await?;
             }
+        }
+        if short || !addresses {
+            let here = left.min(self.buffer.len() - self.ready);
+            self.ready += here;
+            if here < left {
+                self.flush().await?;
+                self.stream(left - here).await?;
+            }
+        } else {
+            let walker = FetchAnswer::new(version, start.topics);
+            self.walk_fetch(walker, left).await?;
         }
         self.done();
         Ok(())
     }
 
-    /// A short Fetch answer, complete in the buffer: usually without addresses.
+    /// A short Fetch answer, complete in the buffer, that names brokers.
     async fn whole_fetch(
         &mut self,
-        version: i16,
         start: response::FetchStart,
         left: usize,
     ) -> Result<(), Broken> {
-        if has_tail(version, start.topics, &self.buffer[..left]) {
-            let rest = self.buffer.split_to(left).freeze();
-            let frame: Bytes = [&start.bytes[PREFIX_BYTES..], &rest[..]].concat().into();
-            let Some(Owed::Broker(mut expect)) = self.take() else {
-                return Ok(());
-            };
-            let segments =
-                response::whole(&mut self.link.client.borrow_mut(), &mut expect, &frame)?;
-            for segment in &segments {
-                self.send(segment).await?;
-            }
-            self.finished(&expect);
+        self.flush().await?;
+        let original = self.buffer.split_to(PREFIX_BYTES + start.consumed).freeze();
+        let rest = self.buffer.split_to(left).freeze();
+        let start = start.bytes.unwrap_or(original);
+        let frame: Bytes = [&start[PREFIX_BYTES..], &rest[..]].concat().into();
+        let Some(Owed::Broker(mut expect)) = self.pop() else {
             return Ok(());
+        };
+        let segments = response::whole(&mut self.link.client.borrow_mut(), &mut expect, &frame)?;
+        for segment in &segments {
+            self.send(segment).await?;
         }
-        // One write: the start and what is left.
-        let mut out = BytesMut::with_capacity(start.bytes.len() + left);
-        out.extend_from_slice(&start.bytes);
-        out.extend_from_slice(&self.buffer[..left]);
-        self.buffer.advance(left);
-        self.send(&out).await?;
-        self.done();
+        self.finished(&expect);
         Ok(())
     }
 
     /// Streams a Fetch answer, stopping at the heads of its partitions only to find the end.
-    async fn walk_fetch(&mut self, mut answer: FetchAnswer, mut left: usize) -> Result<(), Broken> {
+    async fn walk_fetch(&mut self, mut answer: FetchAnswer, left: usize) -> Result<(), Broken> {
+        // Counted from the start of the buffer, what is ready included.
+        let mut left = self.ready + left;
         loop {
-            let here = self.buffer.len().min(left);
+            let end = self.buffer.len().min(left);
             let (done, next) = answer
-                .step(&self.buffer[self.ready..here.max(self.ready)])
+                .step(&self.buffer[self.ready..end])
                 .map_err(|what| Broken::Unreadable(format!("Fetch answer: {what}")))?;
             self.ready += done;
             match next {
                 Next::Skip(records) => {
-                    let here = self.buffer.len() - self.ready;
                     if self.ready + records > left {
-                        return Err(Broken::Unreadable(
-                            "Fetch answer: records past its end".into(),
-                        ));
+                        return Err(Broken::Unreadable("Fetch answer ends early".into()));
                     }
-                    if here >= records {
-                        self.ready += records;
-                    } else {
+                    let here = records.min(self.buffer.len() - self.ready);
+                    self.ready += here;
+                    if here < records {
                         left -= self.ready;
                         self.flush().await?;
-                        let here = self.buffer.len();
-                        self.ready = here;
-                        self.flush().await?;
                         self.stream(records - here).await?;
-                        left -= records;
+                        left -= records - here;
                     }
                 }
                 Next::More => {
@@ -345,17 +337,19 @@ impl Pump<'_, '_, '_> {
                     }
                     left -= self.ready;
                     self.flush().await?;
-                    let have = self.buffer.len();
-                    self.fill(have + 1).await?;
+                    self.fill(self.buffer.len() + 1).await?;
                 }
                 Next::Tail => {
-                    left -= self.ready;
-                    self.flush().await?;
-                    if left > TAIL_BYTES_MAX {
+                    let tail = left - self.ready;
+                    if tail > TAIL_BYTES_MAX {
                         return Err(Broken::Unreadable("Fetch answer: tail too long".into()));
                     }
-                    self.fill(left).await?;
-                    blank_tail(&mut self.buffer[..left]);
+                    if self.buffer.len() < left {
+                        left -= self.ready;
+                        self.flush().await?;
+                        self.fill(tail).await?;
+                    }
+                    blank_tail(&mut self.buffer[self.ready..left]);
                     self.ready = left;
                     return Ok(());
                 }
@@ -364,14 +358,13 @@ impl Pump<'_, '_, '_> {
         }
     }
 
-    /// Whether `total` bytes of the answer are there; sends what is ready and reads otherwise.
-    async fn complete(&mut self, total: usize) -> Result<bool, Broken> {
-        if self.buffer.len() - self.ready >= total {
-            return Ok(true);
+    /// Makes sure that `total` bytes of the answer are there.
+    async fn complete(&mut self, total: usize) -> Result<(), Broken> {
+        if self.buffer.len() - self.ready < total {
+            self.flush().await?;
+            self.fill(total).await?;
         }
-        self.flush().await?;
-        self.fill(total).await?;
-        Ok(self.buffer.len() >= total)
+        Ok(())
     }
 
     /// Reads until the buffer holds `bytes`.
@@ -384,21 +377,9 @@ impl Pump<'_, '_, '_> {
 
     /// Reads once. Waits without a buffer if there is nothing in it.
     async fn read(&mut self, missing: usize) -> Result<(), Broken> {
-        loop {
-            if self.buffer.is_empty() {
-                self.release();
-            }
-            self.broker.readable().await?;
-            if self.buffer.capacity() == 0 {
-                self.buffer = buffer::take();
-            }
-            buffer::grow(&mut self.buffer, missing);
-            match self.broker.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(Broken::Connection),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        match buffer::read(&mut self.broker, &mut self.buffer, missing).await? {
+            0 => Err(Broken::Connection),
+            _ => Ok(()),
         }
     }
 
@@ -436,10 +417,6 @@ impl Pump<'_, '_, '_> {
         let owed = self.link.inflight.borrow_mut().pop();
         self.link.room.notify_one();
         owed
-    }
-
-    fn take(&mut self) -> Option<Owed> {
-        self.pop()
     }
 
     /// The answer that was due is on its way.

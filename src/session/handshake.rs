@@ -1,9 +1,11 @@
 //! SASL as a broker speaks it (KIP-43, KIP-152, KIP-255, KIP-368), without sockets: a state and
 //! the answer to each message. The proxy's loop reads frames and writes what is said here.
 //!
+//! The states say what is expected next:
+//!
 //! ```text
-//! ExpectAny ──ApiVersions──▶ ExpectHandshake ──SaslHandshake──▶ ExpectToken ──▶ Done
-//!     └───────────SaslHandshake──────────────────────▲              └▶ ExpectFailureReply ──▶ end
+//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ Token ──▶ done
+//!     └────────────────SaslHandshake───────────────────────▲  └──▶ FailureReply ──▶ end
 //! ```
 
 use std::time::SystemTime;
@@ -39,13 +41,13 @@ pub struct Handshake {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    ExpectAny,
-    ExpectHandshake,
+    Anything,
+    Handshake,
     /// The first message; `raw`: without Kafka's headers (handshake version 0).
-    ExpectToken {
+    Token {
         raw: bool,
     },
-    ExpectFailureReply {
+    FailureReply {
         raw: bool,
     },
 }
@@ -58,14 +60,14 @@ pub enum Step {
     /// The broker's versions are needed for the answer: see [`versions_answer`].
     SendVersions(i16, i32),
     /// Send this frame; the client has proven who it is.
-    Done(Bytes, Box<Authenticated>),
+    Done(Bytes, Box<Identified>),
     /// Send this frame, if any, and end the connection.
     Fail(Option<Bytes>, Failure),
 }
 
-/// What was proven.
+/// Who the client of a connection is.
 #[derive(Debug)]
-pub struct Authenticated {
+pub struct Identified {
     /// Who the client is.
     pub principal: Principal,
     /// When it must have authenticated again.
@@ -99,7 +101,7 @@ impl Handshake {
     /// The exchange at the start of a connection.
     pub fn initial() -> Self {
         Handshake {
-            state: State::ExpectAny,
+            state: State::Anything,
             current: None,
             refused: None,
         }
@@ -108,7 +110,7 @@ impl Handshake {
     /// The exchange on a connection that is open already; its first message is the handshake.
     pub fn again(current: Principal) -> Self {
         Handshake {
-            state: State::ExpectHandshake,
+            state: State::Handshake,
             current: Some(current),
             refused: None,
         }
@@ -116,35 +118,33 @@ impl Handshake {
 
     /// Takes one frame (without its prefix) and says what to do.
     pub fn step(&mut self, frame: &Bytes, check: &TokenCheck, now: SystemTime) -> Step {
-        if let State::ExpectToken { raw: true } | State::ExpectFailureReply { raw: true } =
-            self.state
-        {
+        if let State::Token { raw: true } | State::FailureReply { raw: true } = self.state {
             return self.raw(frame, check, now);
         }
         let Some((api, version, id, request)) = read(frame) else {
             return unreadable(frame);
         };
         match (self.state, api.key) {
-            (State::ExpectAny, API_VERSIONS) => {
+            (State::Anything, API_VERSIONS) => {
                 if versions::software_is_valid(&request, version) {
-                    self.state = State::ExpectHandshake;
+                    self.state = State::Handshake;
                     return Step::SendVersions(version, id);
                 }
                 let mut response = empty(api);
                 versions::invalid_software(&mut response);
                 Step::Send(answer(api, version, id, &response))
             }
-            (State::ExpectAny | State::ExpectHandshake, SASL_HANDSHAKE) => {
+            (State::Anything | State::Handshake, SASL_HANDSHAKE) => {
                 self.handshake(api, version, id, &request)
             }
-            (State::ExpectToken { .. }, SASL_AUTHENTICATE) => {
+            (State::Token { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
                 let outcome = self.token(&bytes, check, now);
                 self.say(outcome, check, now, |response| {
                     answer(api, version, id, &response)
                 })
             }
-            (State::ExpectFailureReply { .. }, SASL_AUTHENTICATE) => {
+            (State::FailureReply { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
                 let failure = self.refused.map_or(Failure::Unexpected, Failure::Token);
                 if bytes[..] != *ABORT {
@@ -155,7 +155,7 @@ impl Handshake {
                 refuse(&mut response, INVALID_TOKEN);
                 Step::Fail(Some(answer(api, version, id, &response)), failure)
             }
-            (State::ExpectToken { .. } | State::ExpectFailureReply { .. }, _) => {
+            (State::Token { .. } | State::FailureReply { .. }, _) => {
                 Step::Fail(illegal_state(frame), Failure::Unexpected)
             }
             _ => Step::Fail(None, Failure::Unexpected),
@@ -179,7 +179,7 @@ impl Handshake {
             let frame = answer(api, version, id, &response);
             return Step::Fail(Some(frame), Failure::Mechanism);
         }
-        self.state = State::ExpectToken { raw: version == 0 };
+        self.state = State::Token { raw: version == 0 };
         Step::Send(answer(api, version, id, &response))
     }
 
@@ -228,7 +228,7 @@ impl Handshake {
             Err(Failure::Token(error)) => {
                 // The client reads the text, answers one byte, and is then refused (RFC 7628).
                 self.refused = Some(error);
-                self.state = State::ExpectFailureReply { raw: false };
+                self.state = State::FailureReply { raw: false };
                 let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
                 response.set("AuthBytes", Node::Bytes(Some(text)));
                 Step::Send(answer(response))
@@ -270,7 +270,7 @@ impl Handshake {
         let session_end = sasl::session_end(&principal, session_max, now);
         Step::Done(
             frame,
-            Box::new(Authenticated {
+            Box::new(Identified {
                 principal,
                 session_end,
             }),
@@ -309,7 +309,8 @@ fn read(frame: &Bytes) -> Option<(&'static Api, i16, i32, StructNode)> {
     }
     let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
     let body = frame.slice(head.body_at..);
-    let request = tree::decode(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
+    let (request, _) =
+        tree::decode_prefix(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
     Some((api, version, head.correlation_id, request))
 }
 

@@ -11,10 +11,11 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
 use super::dial::{Backoff, DialError, Dialer};
-use super::topology::{BrokerId, Target, Topology};
+use super::topology::Topology;
 use crate::apis::{self, API_VERSIONS, METADATA};
+use crate::broker::{BrokerAddr, BrokerId, Target};
 use crate::clock;
-use crate::net::settings::BrokerAddr;
+
 use crate::net::stream::Stream;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, StructNode};
@@ -237,13 +238,9 @@ impl Cluster {
 
     /// What a broker can do, for clients that have not authenticated yet.
     pub async fn api_versions(&self, target: Target) -> Result<Arc<StructNode>, AskError> {
-        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, versions)) = known.get(&target)
-            && clock::now().duration_since(*at) < VERSIONS_TTL
-        {
-            return Ok(Arc::clone(versions));
+        if let Some(known) = self.known_versions(target) {
+            return Ok(known);
         }
-        drop(known);
         let (_, mut stream) = self.dial(target).await?;
         let mut request = new_request(API_VERSIONS).ok_or(AskError::Unreadable)?;
         request.set_text("ClientSoftwareName", Some("kordon"));
@@ -254,6 +251,15 @@ impl Cluster {
         let mut known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(target, entry);
         Ok(versions)
+    }
+}
+
+impl Cluster {
+    fn known_versions(&self, target: Target) -> Option<Arc<StructNode>> {
+        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, versions) = known.get(&target)?;
+        let fresh = clock::now().duration_since(*at) < VERSIONS_TTL;
+        fresh.then(|| Arc::clone(versions))
     }
 }
 

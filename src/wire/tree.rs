@@ -256,13 +256,27 @@ fn default_node(field: &'static Field) -> Node {
     }
 }
 
-/// Reads a body; `nodes_max` bounds what it may become in memory.
+/// Reads a body; `nodes_max` bounds what it may become in memory. Bytes left over are an error.
 pub fn decode(
     message: &'static Message,
     version: i16,
     body: &Bytes,
     nodes_max: usize,
 ) -> Result<StructNode, WireError> {
+    match decode_prefix(message, version, body, nodes_max)? {
+        (node, 0) => Ok(node),
+        (_, left) => Err(WireError::Trailing(left)),
+    }
+}
+
+/// Reads a message at the start of `body` and says how many bytes are left behind it; see
+/// [`walk_prefix`](super::walk::walk_prefix).
+pub fn decode_prefix(
+    message: &'static Message,
+    version: i16,
+    body: &Bytes,
+    nodes_max: usize,
+) -> Result<(StructNode, usize), WireError> {
     if !message.versions.contains(version) {
         return Err(WireError::Version(version));
     }
@@ -275,10 +289,7 @@ pub fn decode(
     };
     let mut reader = Reader::new(body);
     let node = decoder.fields(&message.body, &mut reader, body)?;
-    match reader.remaining() {
-        0 => Ok(node),
-        left => Err(WireError::Trailing(left)),
-    }
+    Ok((node, reader.remaining()))
 }
 
 struct Decoder {

@@ -71,6 +71,24 @@ pub fn walk<'b>(
     body: &'b [u8],
     visitor: &mut impl Visitor<'b>,
 ) -> Result<(), WalkError> {
+    match walk_prefix(message, version, body, visitor)? {
+        0 => Ok(()),
+        left => Err(WalkError {
+            what: WireError::Trailing(left),
+            at: body.len() - left,
+        }),
+    }
+}
+
+/// Walks a message at the start of `body` and says how many bytes are left behind it. For
+/// requests: a broker ignores such bytes, and librdkafka 2.16 sends three of them behind a
+/// Metadata request of version 13.
+pub fn walk_prefix<'b>(
+    message: &Message,
+    version: i16,
+    body: &'b [u8],
+    visitor: &mut impl Visitor<'b>,
+) -> Result<usize, WalkError> {
     if !message.versions.contains(version) {
         return Err(WalkError {
             what: WireError::Version(version),
@@ -78,13 +96,9 @@ pub fn walk<'b>(
         });
     }
     let mut walker = Walker::new(message, version, body);
-    walker
-        .fields(&message.body, visitor)
-        .map_err(|what| walker.error(what))?;
-    match walker.reader.remaining() {
-        0 => Ok(()),
-        left => Err(walker.error(WireError::Trailing(left))),
-    }
+    let walked = walker.fields(&message.body, visitor);
+    walked.map_err(|what| walker.error(what))?;
+    Ok(walker.reader.remaining())
 }
 
 struct Walker<'b> {

@@ -1,0 +1,352 @@
+//! The second pass over a request (see [`request`](super::request)): read as a tree, judged
+//! resource by resource, and either a smaller request for the broker or an answer.
+
+use bytes::{Bytes, BytesMut};
+
+use super::client::Client;
+use super::judge::Judge;
+use super::request::{expect, work_for};
+use crate::apis::fetch as fetch_api;
+use crate::apis::produce::{self, Refused};
+use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
+use crate::clock;
+use crate::schema::BatchFault;
+use crate::session::handshake::answer;
+use crate::session::inflight::{Expect, FetchWork, Work};
+use crate::telemetry::{Outcome, Reason, ViolationAction};
+use crate::wire::header::{self, RequestHeader};
+use crate::wire::tree::{self, Segments, StructNode};
+
+/// What the second pass decided.
+#[derive(Debug)]
+pub enum Weighed {
+    /// This goes to the broker; the answer is owed, unless there is none. `last`: something was
+    /// refused that cannot be answered (acks=0), so the connection ends afterwards.
+    Forward {
+        /// The request, in pieces.
+        frame: Vec<Bytes>,
+        /// The answer that is owed.
+        expect: Option<Box<Expect>>,
+        /// Whether the connection ends.
+        last: bool,
+    },
+    /// Answered here.
+    Answer(Bytes),
+    /// The connection ends.
+    Close(Reason, &'static str),
+}
+
+/// Second pass. The cluster has been asked about unknown topic ids: what is unknown now stays so.
+pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
+    let Some((key, version)) = header::peek(frame) else {
+        return Weighed::Close(Reason::Malformed, "frame shorter than a header");
+    };
+    let Some((api, layout)) = apis::lookup(key).and_then(|api| Some((api, api.layout()?))) else {
+        return Weighed::Close(Reason::Unsupported, "unknown API key");
+    };
+    let flexible = api.flexible(version);
+    let Ok(head) = RequestHeader::read(frame, flexible) else {
+        return Weighed::Close(Reason::Malformed, "unreadable header");
+    };
+    let started = clock::now();
+    let body = frame.slice(head.body_at..);
+    let nodes_max = tree::REQUEST_NODES_MAX;
+    let Ok((mut request, _)) = tree::decode_prefix(&layout.request, version, &body, nodes_max)
+    else {
+        return Weighed::Close(Reason::Malformed, "unreadable request");
+    };
+    let no_answer = key == PRODUCE && request.int("Acks") == 0;
+    let throttle_ms = match key {
+        PRODUCE => client.charge_produce(head.client_id, frame.len() + 4, started),
+        _ => 0,
+    };
+    if key == FETCH
+        && let Some(answered) = unowned_session(client, api, &head, &request)
+    {
+        return answered;
+    }
+    let forgotten = forgotten_topics(key, &request);
+    let Judged {
+        verdict,
+        changed,
+        refused,
+        ask_version,
+    } = judge(client, api, version, &mut request);
+    let outcome = match (&verdict, refused.is_empty()) {
+        (Err(_), _) => Outcome::Refused,
+        (Ok(()), true) => Outcome::Forwarded,
+        (Ok(()), false) => Outcome::Partial,
+    };
+    if let Err(refusal) = verdict {
+        client
+            .metrics
+            .request(key, if no_answer { Outcome::Closed } else { outcome });
+        return match refusal {
+            Refusal::Answer(_) if no_answer => {
+                Weighed::Close(Reason::Authorization, "refused without acknowledgement")
+            }
+            Refusal::Answer(mut response) => {
+                if throttle_ms > 0 {
+                    response.set_int("ThrottleTimeMs", throttle_ms.into());
+                }
+                Weighed::Answer(answer(api, version, head.correlation_id, &response))
+            }
+            Refusal::Close(why) => Weighed::Close(Reason::Unsupported, why),
+        };
+    }
+    let frame = match changed {
+        false => whole(frame),
+        true => {
+            let asked = RequestHeader {
+                version: ask_version,
+                ..head
+            };
+            let flexible = api.flexible(ask_version);
+            rewrite(&asked, flexible, &request, layout, ask_version)
+        }
+    };
+    if no_answer {
+        client.metrics.request(key, outcome);
+        return Weighed::Forward {
+            frame,
+            expect: None,
+            last: !refused.is_empty(),
+        };
+    }
+    let work = match key {
+        PRODUCE => Work::Produce,
+        FETCH => fetch_work(client, version, &request),
+        _ => work_for(api, version, client.view.is_some()),
+    };
+    let as_asked = refused.is_empty() && ask_version == version;
+    let work = match (work, as_asked) {
+        (Work::Pass, false) => Work::Whole,
+        (work, _) => work,
+    };
+    let mut owed = expect(api, &head, outcome, work);
+    owed.started = started;
+    owed.throttle_ms = throttle_ms;
+    owed.asked_version = ask_version;
+    owed.refused = match key {
+        FETCH => with_session(client, &request, refused, &forgotten),
+        _ => refused,
+    };
+    Weighed::Forward {
+        frame,
+        expect: Some(owed),
+        last: false,
+    }
+}
+
+type Parts = Vec<(&'static str, StructNode)>;
+
+/// What the guards said of a request.
+struct Judged {
+    verdict: Result<(), Refusal>,
+    changed: bool,
+    refused: Parts,
+    ask_version: i16,
+}
+
+/// The order of the guards: rules first, then what the records must be.
+fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut StructNode) -> Judged {
+    let snapshot = std::sync::Arc::clone(&client.snapshot);
+    let mut scratch = std::mem::take(&mut client.scratch);
+    let mut violations = Vec::new();
+    let (judged, denials) = {
+        let mut judge: Judge = client.judge();
+        let mut question = Question::new(api, version, request, &mut judge);
+        let mut verdict = match api.access {
+            Access::Named(judge) => judge(&mut question),
+            Access::Cluster(operation) => question.need_cluster(operation),
+            Access::Answered(code, _) => Err(question.refuse(code)),
+            Access::Open(_) => Ok(()),
+            Access::Never(why) => Err(Refusal::Close(why)),
+        };
+        if verdict.is_ok() && api.key == PRODUCE && !snapshot.schemas.is_empty() {
+            verdict = produce::refuse_partitions(&mut question, |topic, bytes| {
+                let check = snapshot.schemas.topic(topic)?;
+                let outcome = check.check_batchset(bytes, &mut scratch);
+                let refused = schema_refusal(&outcome)?;
+                violations.push((topic.to_owned(), outcome));
+                Some(refused)
+            });
+        }
+        let judged = Judged {
+            verdict,
+            changed: question.changed,
+            refused: std::mem::take(&mut question.refused),
+            ask_version: question.ask_version,
+        };
+        (judged, judge.denials)
+    };
+    client.scratch = scratch;
+    client.refused(api, denials);
+    for (topic, outcome) in violations {
+        let records = outcome.bad.len().max(1) as u64;
+        client
+            .metrics
+            .schema_violations(ViolationAction::Reject, records);
+        let (detail, rule) = match (&outcome.whole, outcome.bad.first()) {
+            (Some(whole), _) => (whole.message.clone(), Some(whole.rule.clone())),
+            (None, Some(bad)) => {
+                let rest = outcome.bad.len() - 1;
+                let more = if rest > 0 {
+                    format!(", and {rest} more")
+                } else {
+                    String::new()
+                };
+                let detail = format!("record {}: {}{more}", bad.index, bad.message);
+                (detail, Some(bad.rule.clone()))
+            }
+            (None, None) => (String::new(), None),
+        };
+        client.refused_otherwise(Some(api), Some(&topic), Reason::Value, detail, rule);
+    }
+    if let Access::Answered(_, why) = api.access {
+        client.refused_otherwise(Some(api), None, Reason::Unsupported, why, None);
+    }
+    judged
+}
+
+fn schema_refusal(outcome: &crate::schema::Outcome) -> Option<Refused> {
+    if let Some(whole) = &outcome.whole {
+        let code = match whole.fault {
+            BatchFault::Corrupt => apis::errors::CORRUPT_MESSAGE,
+            _ => apis::errors::INVALID_RECORD,
+        };
+        let message = Some(whole.message.clone());
+        return Some(Refused {
+            code,
+            message,
+            records: Vec::new(),
+        });
+    }
+    if outcome.bad.is_empty() {
+        return None;
+    }
+    let message = match outcome.bad.len() {
+        1 => "1 record does not match the topic's schema".to_owned(),
+        n => format!("{n} records do not match the topic's schema"),
+    };
+    let records = outcome
+        .bad
+        .iter()
+        .map(|bad| (bad.index, bad.message.clone()))
+        .collect();
+    Some(Refused {
+        code: apis::errors::INVALID_RECORD,
+        message: Some(message),
+        records,
+    })
+}
+
+/// The answer to a session that is not this client's; `None`: it is, or none is named.
+fn unowned_session(
+    client: &Client,
+    api: &'static Api,
+    head: &RequestHeader,
+    request: &StructNode,
+) -> Option<Weighed> {
+    let session_id = request.int("SessionId") as i32;
+    if session_id == 0 || head.version < fetch_api::SESSIONS_SINCE {
+        return None;
+    }
+    let key = (client.broker.clone(), session_id);
+    let generation = client.snapshot.generation;
+    let sessions = &client.proxy.fetch_sessions;
+    if sessions
+        .refused(&key, &client.principal, generation)
+        .is_some()
+    {
+        return None;
+    }
+    client.metrics.request(api.key, Outcome::Refused);
+    let mut response = StructNode::new(&api.layout()?.response.body);
+    response.set_int("ErrorCode", apis::errors::FETCH_SESSION_ID_NOT_FOUND.into());
+    Some(Weighed::Answer(answer(
+        api,
+        head.version,
+        head.correlation_id,
+        &response,
+    )))
+}
+
+fn fetch_work(client: &Client, version: i16, request: &StructNode) -> Work {
+    let sessions = version >= fetch_api::SESSIONS_SINCE;
+    Work::Fetch(FetchWork {
+        session_id: request.int("SessionId") as i32,
+        opens: sessions && request.int("SessionEpoch") == 0,
+        generation: client.snapshot.generation,
+    })
+}
+
+/// Topics that a Fetch request takes out of its session, with their partitions.
+fn forgotten_topics(key: i16, request: &StructNode) -> Vec<StructNode> {
+    match key {
+        FETCH => request.structs("ForgottenTopicsData").to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// What was refused in the whole session: earlier requests count as well, since the broker
+/// never heard of those partitions and so cannot repeat their errors.
+fn with_session(
+    client: &Client,
+    request: &StructNode,
+    refused: Parts,
+    forgotten: &[StructNode],
+) -> Parts {
+    let session_id = request.int("SessionId") as i32;
+    if session_id == 0 || request.int("SessionEpoch") <= 0 {
+        return refused;
+    }
+    let key = (client.broker.clone(), session_id);
+    let generation = client.snapshot.generation;
+    let sessions = &client.proxy.fetch_sessions;
+    let mut all = sessions
+        .refused(&key, &client.principal, generation)
+        .unwrap_or_default();
+    fetch_api::forget(&mut all, forgotten);
+    for (_, element) in refused {
+        fetch_api::remember(&mut all, element);
+    }
+    sessions.keep(key, &client.principal, generation, all.clone());
+    all.into_iter()
+        .map(|element| ("Responses", element))
+        .collect()
+}
+
+/// The frame as it came, with its prefix.
+fn whole(frame: &Bytes) -> Vec<Bytes> {
+    let prefix = Bytes::copy_from_slice(&(frame.len() as u32).to_be_bytes());
+    vec![prefix, frame.clone()]
+}
+
+fn rewrite(
+    head: &RequestHeader,
+    flexible: bool,
+    request: &StructNode,
+    layout: &crate::wire::layout::Layout,
+    version: i16,
+) -> Vec<Bytes> {
+    let mut start = BytesMut::new();
+    head.write(flexible, &mut start);
+    let mut out = Segments::starting_with(start);
+    tree::encode(request, &layout.request, version, &mut out);
+    framed(out.finish())
+}
+
+/// Puts the length in front.
+pub fn framed(mut segments: Vec<Bytes>) -> Vec<Bytes> {
+    let length = tree::total(&segments) as u32;
+    let prefix = length.to_be_bytes();
+    // One write for what is small.
+    match segments.first_mut() {
+        Some(first) if first.len() < 64 * 1024 => {
+            *first = [&prefix[..], &first[..]].concat().into();
+        }
+        _ => segments.insert(0, Bytes::copy_from_slice(&prefix)),
+    }
+    segments
+}
