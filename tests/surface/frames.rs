@@ -175,6 +175,27 @@ fn lengths(stage: &Stage, tally: &mut Tally) {
     let prefix = |length: i32| length.to_be_bytes().to_vec();
     let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
     let whole = frame(3, 9, 7, CLIENT_ID, &[0, 0, 0, 0, 0]);
+    // Bytes behind a request are nobody's business.
+    for (key, version) in [(3, 12), (18, 3), (2, 7), (1, 12), (9, 8)] {
+        let names = Names {
+            topics: vec!["in.orders".into()],
+            groups: vec!["in.group".into()],
+            ..Names::default()
+        };
+        for user in [ALL, "describe"] {
+            let seen = SIDES.map(|side| {
+                let request = body::request(stage, side, key, version, &names);
+                let mut body = encode(key, version, &request).to_vec();
+                body.extend_from_slice(b"more");
+                let mut socket = stage.connect(side, user);
+                socket.ask(key, version, &body);
+                matches!(socket.receive(), Seen::Answer(_))
+            });
+            tally.check("trailing bytes", seen == [true; 2], || {
+                format!("key {key} version {version} as {user}: {seen:?}")
+            });
+        }
+    }
     let cases = [
         ("-1", prefix(-1)),
         ("the least", prefix(i32::MIN)),

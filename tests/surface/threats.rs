@@ -13,6 +13,8 @@ use kordon::wire::layout::{Role, Struct};
 use kordon::wire::tree::{Node, StructNode};
 use std::time::{Duration, Instant};
 
+/// A topic that nothing else writes to or deletes from.
+const SESSION_TOPIC: &str = "in.session";
 const FORBIDDEN: i64 = 29;
 const UNKNOWN_ID: i64 = 100;
 const NO_SESSION: i64 = 70;
@@ -22,6 +24,9 @@ pub fn run(stage: &mut Stage, tally: &mut Tally) {
     t01(stage, tally);
     t02(stage, tally);
     t03_t04_t11(stage, tally);
+    for side in SIDES {
+        stage.create(side, &[SESSION_TOPIC]);
+    }
     t08(stage, tally);
     t09(stage, tally);
     t10(stage, tally);
@@ -272,14 +277,14 @@ fn fetch(stage: &Stage, topics: &[&str], version: i16, session: (i64, i64)) -> S
 fn t08(stage: &Stage, tally: &mut Tally) {
     for version in [7, 11, 12, 13, 18] {
         let mut owner = stage.connect(Side::Kordon, "prefix");
-        let opened = owner.call(1, version, &fetch(stage, &["in.orders"], version, (0, 0)));
+        let opened = owner.call(1, version, &fetch(stage, &[SESSION_TOPIC], version, (0, 0)));
         let session = opened.int("SessionId");
         tally.check("t08", session != 0 && fetch_code(&opened) == 0, || {
             format!("{version}: no session: {}", show(&opened))
         });
         for thief in [NONE, "deny", ALL] {
             // No topic, one of the thief's own, and the end of the session.
-            for (topics, epoch) in [(&[][..], 1), (&["in.orders"], 1), (&[], -1), (&[], 2)] {
+            for (topics, epoch) in [(&[][..], 1), (&[SESSION_TOPIC], 1), (&[], -1), (&[], 2)] {
                 let mut socket = stage.connect(Side::Kordon, thief);
                 let request = fetch(stage, topics, version, (session, epoch));
                 let answer = socket.call(1, version, &request);
@@ -313,7 +318,7 @@ fn t09(stage: &Stage, tally: &mut Tally) {
     let opened = socket.call(
         1,
         12,
-        &fetch(stage, &["in.orders", "out.orders"], 12, (0, 0)),
+        &fetch(stage, &[SESSION_TOPIC, "out.orders"], 12, (0, 0)),
     );
     let refused = |answer: &StructNode| {
         let topics = answer.structs("Responses").iter();
@@ -331,8 +336,8 @@ fn t09(stage: &Stage, tally: &mut Tally) {
     });
 
     let mut socket = stage.connect(Side::Kordon, "prefix");
-    let mut open = fetch(stage, &["in.orders"], 12, (0, 0));
-    let end = high_watermark(stage, "in.orders");
+    let mut open = fetch(stage, &[SESSION_TOPIC], 12, (0, 0));
+    let end = high_watermark(stage, SESSION_TOPIC);
     for topic in open.structs_mut("Topics") {
         topic.structs_mut("Partitions")[0].set_int("FetchOffset", end);
     }
@@ -535,14 +540,14 @@ fn t21(stage: &Stage, tally: &mut Tally) {
 
 /// t22: clients write no control batches.
 fn t22(stage: &Stage, tally: &mut Tally) {
-    let before = high_watermark(stage, "in.orders");
+    let before = high_watermark(stage, SESSION_TOPIC);
     for version in 3..=12 {
         let mut socket = stage.connect(Side::Kordon, ALL);
-        let answer = socket.call(0, version, &produce("in.orders", None, Kind::Control));
+        let answer = socket.call(0, version, &produce(SESSION_TOPIC, None, Kind::Control));
         let code = produce_code(&answer);
         tally.check("t22", code == 87, || format!("{version}: {code}"));
     }
-    let after = high_watermark(stage, "in.orders");
+    let after = high_watermark(stage, SESSION_TOPIC);
     tally.check("t22", before == after, || format!("{before}, then {after}"));
 }
 
