@@ -512,6 +512,8 @@ const SHARED: &str = "group.max.session.timeout.ms=1800000
 transaction.partition.verification.enable=true
 ";
 
+const LOGIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
+
 fn strict_properties(sasl: u16) -> String {
     let users: String = USERS
         .iter()
@@ -523,7 +525,7 @@ listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl},CONTROLLER://$HOST:$CONTRO
 advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
 sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required {users};
+listener.name.sasl.plain.sasl.jaas.config={LOGIN} required {users};
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 "

@@ -61,7 +61,7 @@ const ACCEPTED: [Accepted; 15] = [
         18,
         (0, 4),
         "ApiKeys",
-        "the intersection of the broker's and the table's; see below",
+        "the two lists are compared exactly among the frames",
     ),
 ];
 

@@ -326,9 +326,7 @@ fn t09(stage: &Stage, tally: &mut Tally) {
             .filter(|t| t.structs("Partitions")[0].int("ErrorCode") == FORBIDDEN)
             .count()
     };
-    tally.check("t09", refused(&opened) == 1, || {
-        format!("{}", show(&opened))
-    });
+    tally.check("t09", refused(&opened) == 1, || show(&opened));
     let session = opened.int("SessionId");
     let next = socket.call(1, 12, &fetch(stage, &[], 12, (session, 1)));
     tally.check("t09", refused(&next) == 1, || {
