@@ -1,6 +1,6 @@
 //! Error answers of cluster-wide APIs that have a shape of their own.
 
-use super::lens::{Question, mirror};
+use super::lens::{Question, mirror, partitions_of};
 use crate::wire::tree::{Node, StructNode};
 
 /// AlterReplicaLogDirs: each topic of each directory.
@@ -48,6 +48,37 @@ pub(super) fn refuse_alter_quotas(q: &Question, code: i16) -> StructNode {
         answer
     });
     *response.structs_mut("Entries") = entries.collect();
+    response
+}
+
+/// ListPartitionReassignments: each partition, with no replica.
+pub(super) fn refuse_list_reassignments(q: &Question, code: i16) -> StructNode {
+    let mut response = q.empty_response();
+    response.set_int("ErrorCode", code.into());
+    let model = response.element("Topics");
+    let partition_model = model.element("Partitions");
+    let topics = q.request.structs("Topics").iter().map(|topic| {
+        let mut answer = model.clone();
+        answer.set_text("Name", topic.text("Name"));
+        let partitions = partitions_of(topic, q.version).into_iter().map(|index| {
+            let mut partition = partition_model.clone();
+            partition.set_int("PartitionIndex", index.into());
+            partition
+        });
+        *answer.structs_mut("Partitions") = partitions.collect();
+        answer
+    });
+    *response.structs_mut("Topics") = topics.collect();
+    response
+}
+
+/// DescribeUserScramCredentials: as many results as users, none of which is named.
+pub(super) fn refuse_describe_scram(q: &Question, code: i16) -> StructNode {
+    let mut response = q.empty_response();
+    response.set_int("ErrorCode", code.into());
+    let mut result = response.element("Results");
+    result.set_int("ErrorCode", code.into());
+    *response.structs_mut("Results") = vec![result; q.request.structs("Users").len()];
     response
 }
 

@@ -13,6 +13,9 @@ const BROKER_LOGGER: i64 = 8;
 const CLIENT_METRICS: i64 = 16;
 const GROUP: i64 = 32;
 
+/// The API key of AlterConfigs.
+const ALTER_CONFIGS: i16 = 33;
+
 pub(super) fn describe(q: &mut Question) -> Result<(), Refusal> {
     strip(q, Operation::DescribeConfigs, "Results")
 }
@@ -25,6 +28,8 @@ fn strip(q: &mut Question, operation: Operation, answers: &'static str) -> Resul
     let Some(model) = q.response_element(answers) else {
         return Ok(());
     };
+    // AlterConfigs has no loggers: the broker answers INVALID_REQUEST to everybody.
+    let loggers = q.api.key != ALTER_CONFIGS;
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
     q.request.structs_mut("Resources").retain(|resource| {
@@ -32,7 +37,8 @@ fn strip(q: &mut Question, operation: Operation, answers: &'static str) -> Resul
         let (kind, name) = match resource.int("ResourceType") {
             TOPIC => (ResourceKind::Topic, name),
             GROUP => (ResourceKind::Group, name),
-            BROKER | BROKER_LOGGER | CLIENT_METRICS => (ResourceKind::Cluster, CLUSTER_NAME),
+            BROKER | CLIENT_METRICS => (ResourceKind::Cluster, CLUSTER_NAME),
+            BROKER_LOGGER if loggers => (ResourceKind::Cluster, CLUSTER_NAME),
             // The broker answers INVALID_REQUEST.
             _ => return true,
         };

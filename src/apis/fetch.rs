@@ -9,7 +9,7 @@ use super::produce::TopicRef;
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Message, Role};
 use crate::wire::primitive::{Reader, WireError};
-use crate::wire::tree::{Node, StructNode};
+use crate::wire::tree::StructNode;
 use crate::wire::walk::{Scalar, Visitor, WalkError, walk_prefix};
 
 /// First version with fetch sessions (KIP-227).
@@ -122,8 +122,6 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
 fn without_offsets(topic: &mut StructNode) {
     for partition in topic.structs_mut("Partitions") {
         partition.set_int("HighWatermark", -1);
-        // Kafka answers an error with empty records and no list of aborted transactions.
-        partition.set("AbortedTransactions", Node::Structs(None));
     }
 }
 

@@ -14,7 +14,11 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
         if q.request.is_null("Topics") {
             return Ok(());
         }
-        return q.strip_topics("Topics", Operation::Describe, "Topics");
+        q.strip_topics_and_ask("Topics", Operation::Describe, "Topics");
+        q.refused
+            .iter_mut()
+            .for_each(|(_, topic)| without_commit(topic));
+        return q.answer_if_nothing_is_left("Topics");
     }
     let Some(model) = q.response_element("Groups") else {
         return Ok(());
@@ -45,11 +49,7 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
                 None => errors::UNKNOWN_TOPIC_ID,
             };
             let mut element = mirror(topic, &topic_model, version, code);
-            for partition in element.structs_mut("Partitions") {
-                partition
-                    .set_int("CommittedOffset", -1)
-                    .set_text("Metadata", Some(""));
-            }
+            without_commit(&mut element);
             topics.push(element);
             false
         });
@@ -68,6 +68,23 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
         return Err(Refusal::Answer(q.local_answer()));
     }
     Ok(())
+}
+
+fn without_commit(topic: &mut StructNode) {
+    for partition in topic.structs_mut("Partitions") {
+        partition
+            .set_int("CommittedOffset", -1)
+            .set_text("Metadata", Some(""));
+    }
+}
+
+/// JoinGroup: an error names no protocol.
+pub(super) fn refuse_join(q: &Question, code: i16) -> StructNode {
+    let mut response = q.empty_response();
+    response
+        .set_int("ErrorCode", code.into())
+        .set_text("ProtocolName", None);
+    response
 }
 
 /// The name under which `offset_fetch` and `describe_share_offsets` remember topics that belong
@@ -95,11 +112,7 @@ pub(super) fn refuse_offset_fetch(q: &Question, code: i16) -> StructNode {
     let model = response.element("Topics");
     let topics = q.request.structs("Topics").iter().map(|topic| {
         let mut element = mirror(topic, &model, q.version, code);
-        for partition in element.structs_mut("Partitions") {
-            partition
-                .set_int("CommittedOffset", -1)
-                .set_text("Metadata", Some(""));
-        }
+        without_commit(&mut element);
         element
     });
     *response.structs_mut("Topics") = topics.collect();
@@ -245,7 +258,8 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
 /// where the request acknowledges records of theirs, for that too.
 pub(super) fn share_fetch(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
-    q.strip_topics("Topics", Operation::Read, "Responses")?;
+    // Without topics the session still goes on.
+    q.strip_topics_and_ask("Topics", Operation::Read, "Responses");
     // A topic to forget need not be readable, but must not reach the broker unknown.
     Ok(())
 }

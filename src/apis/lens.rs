@@ -54,6 +54,9 @@ pub struct Question<'a> {
     pub refused: Vec<(&'static str, StructNode)>,
     /// Whether the request was changed.
     pub changed: bool,
+    /// The version in which the broker is asked: the request's own, or a newer one that can say
+    /// what judging needs said. Its answer is then written in the request's version.
+    pub ask_version: i16,
 }
 
 /// An answer on its way back.
@@ -81,6 +84,7 @@ impl<'a> Question<'a> {
             guard,
             refused: Vec::new(),
             changed: false,
+            ask_version: version,
         }
     }
 
@@ -135,6 +139,18 @@ impl<'a> Question<'a> {
         operation: Operation,
         answers: &'static str,
     ) -> Result<(), Refusal> {
+        self.strip_topics_and_ask(topics, operation, answers);
+        self.answer_if_nothing_is_left(topics)
+    }
+
+    /// As `strip_topics`, for APIs whose broker has something to say even when no topic is left:
+    /// about the group or the session.
+    pub fn strip_topics_and_ask(
+        &mut self,
+        topics: &'static str,
+        operation: Operation,
+        answers: &'static str,
+    ) {
         let model = self.response_element(answers);
         let mut refused = Vec::new();
         let (version, guard) = (self.version, &mut *self.guard);
@@ -150,7 +166,6 @@ impl<'a> Question<'a> {
         });
         self.changed |= !refused.is_empty();
         self.refused.append(&mut refused);
-        self.answer_if_nothing_is_left(topics)
     }
 
     /// As `strip_topics`, for an array whose elements are names of one kind (groups,
@@ -262,6 +277,10 @@ impl<'a> Question<'a> {
 
 /// Puts what was decided here into the answer of the broker.
 pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, StructNode)>) {
+    // An error about the group or the session leaves no topic in the answer.
+    if SILENT_ON_ERROR.contains(&key) && response.int("ErrorCode") != 0 {
+        return;
+    }
     for (array, element) in refused {
         match array {
             groups::MERGE_INTO_GROUP => groups::merge_into_groups(response, &element),
@@ -270,6 +289,10 @@ pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, St
         }
     }
 }
+
+/// APIs that answer an error of their own without topics: OffsetDelete, ShareFetch,
+/// ShareAcknowledge, DeleteShareGroupOffsets.
+const SILENT_ON_ERROR: [i16; 4] = [47, 78, 79, 92];
 
 /// The topic that an element names, by id where its version has ids.
 pub fn topic_of(
@@ -435,11 +458,7 @@ pub fn recompute_operations(element: &mut StructNode, version: i16, guard: &mut 
     let layout = element.layout();
     if let Some(index) = role_index(layout, Role::AuthorizedOperations, version) {
         let requested = !matches!(element.at(index), Some(Node::Int(OPERATIONS_NOT_REQUESTED)));
-        let failed = matches!(
-            role_node(element, Role::ErrorCode, version),
-            Some(Node::Int(code)) if *code != 0
-        );
-        if requested && !(failed && kind_of(element, version).0 != ResourceKind::Cluster) {
+        if requested {
             let (kind, name) = kind_of(element, version);
             let bits = match kind {
                 // A broker answers 0 to who may not describe the cluster.

@@ -1,8 +1,6 @@
 //! Metadata and DescribeTopicPartitions: what exists, shown only to who may describe it.
 
-use super::errors::{
-    INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
-};
+use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
 use super::lens::{Answered, Question, Refusal};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
@@ -19,21 +17,32 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     let Some(model) = q.response_element("Topics") else {
         return Ok(());
     };
+    let mut topics = q.request.structs("Topics").iter();
+    let by_id = q.version >= 10 && topics.any(|topic| topic.uuid("TopicId") != [0; 16]);
+    if by_id && q.version < 12 {
+        // Ids that cannot be used yet: the broker refuses the whole request.
+        return Ok(());
+    }
     let (version, guard) = (q.version, &mut *q.guard);
     let may_create_any = guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME);
-    let create = version < 4 || q.request.int("AllowAutoTopicCreation") != 0;
+    let create = version < CREATION_FLAG_SINCE || q.request.int("AllowAutoTopicCreation") != 0;
     let mut refused = Vec::new();
     let mut uncreatable = false;
+    let mut ignored = false;
     q.request.structs_mut("Topics").retain(|topic| {
         let id = if version >= 10 {
             topic.uuid("TopicId")
         } else {
             [0; 16]
         };
-        // With an id the name does not count: the Java client sends an empty one.
-        let by_id = id != [0; 16];
-        let named = topic.text("Name").filter(|_| !by_id).map(str::to_owned);
-        if named.is_none() && (version < 12 || !by_id) {
+        // One id, and a broker looks at no name any more: not even at those beside a zero id.
+        if by_id && id == [0; 16] {
+            ignored = true;
+            return false;
+        }
+        let name = topic.text("Name").filter(|_| !by_id);
+        let named = name.map(str::to_owned);
+        if named.is_none() && (version < 12 || id == [0; 16]) {
             // The broker has an answer of its own for requests that make no sense.
             return true;
         }
@@ -63,7 +72,7 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         refused.push(("Topics", answer));
         false
     });
-    q.changed |= !refused.is_empty();
+    q.changed |= ignored || !refused.is_empty();
     // Version 0 reads an empty list as "all topics": ask for one that cannot exist instead, and
     // let the filter drop it.
     if version == 0 && q.request.structs("Topics").is_empty() {
@@ -73,7 +82,7 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     }
     q.refused.append(&mut refused);
     if uncreatable {
-        switch_off_creation(q)?;
+        switch_off_creation(q);
     }
     Ok(())
 }
@@ -81,40 +90,16 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
 /// An illegal topic name: no broker creates or finds it.
 const NO_SUCH_TOPIC: &str = "/";
 
-/// From version 4 a flag says it. Before, only asking in a newer version can: such clients are
-/// refused instead, topic by topic, with the code a broker has for a topic that may not be
-/// created.
-fn switch_off_creation(q: &mut Question) -> Result<(), Refusal> {
-    if q.version >= 4 {
-        q.request.set_int("AllowAutoTopicCreation", 0);
-        q.changed = true;
-        return Ok(());
-    }
-    let Some(model) = q.response_element("Topics") else {
-        return Ok(());
-    };
-    let guard = &mut *q.guard;
-    let mut refused = Vec::new();
-    q.request.structs_mut("Topics").retain(|topic| {
-        let name = topic.text("Name").unwrap_or_default();
-        if guard.sees(Operation::Create, ResourceKind::Topic, name) || name == NO_SUCH_TOPIC {
-            return true;
-        }
-        let mut answer = model.clone();
-        answer.set_text("Name", Some(name));
-        answer.set_int("ErrorCode", UNKNOWN_TOPIC_OR_PARTITION.into());
-        refused.push(("Topics", answer));
-        false
-    });
+/// From version 4 a flag says it. Older requests are asked in version 4, which differs in nothing
+/// else that they could say; the answer is written in their own version.
+fn switch_off_creation(q: &mut Question) {
+    q.ask_version = q.ask_version.max(CREATION_FLAG_SINCE);
+    q.request.set_int("AllowAutoTopicCreation", 0);
     q.changed = true;
-    q.refused.append(&mut refused);
-    if q.version == 0 && q.request.structs("Topics").is_empty() {
-        let mut nothing = q.request.element("Topics");
-        nothing.set_text("Name", Some(NO_SUCH_TOPIC));
-        q.request.structs_mut("Topics").push(nothing);
-    }
-    Ok(())
 }
+
+/// First version that can ask without creating.
+const CREATION_FLAG_SINCE: i16 = 4;
 
 /// Drops what the subject may not describe: in answers for all topics it never appears.
 pub(super) fn filter(a: &mut Answered) {
@@ -122,7 +107,11 @@ pub(super) fn filter(a: &mut Answered) {
     a.response
         .structs_mut("Topics")
         .retain(|topic| match topic.text("Name") {
+            // The request made no sense: its own words come back.
+            _ if topic.int("ErrorCode") == i64::from(INVALID_REQUEST) => true,
             Some(NO_SUCH_TOPIC) => false,
+            // What has no name is an error about the request, in versions without null.
+            Some("") => true,
             Some(name) => guard.sees(Operation::Describe, ResourceKind::Topic, name),
             // By an id that the broker does not know either.
             None => true,

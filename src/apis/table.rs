@@ -74,7 +74,8 @@ pub static TABLE: [Api; KEYS] = [
         Own(groups::refuse_offset_fetch))
         .filtered(groups::filter_offset_fetch),
     row(10, "FindCoordinator", (0, 6), Client, Named(groups::find_coordinator), Unused),
-    row(11, "JoinGroup", (0, 9), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
+    row(11, "JoinGroup", (0, 9), Client, Named(|q| q.need(Read, Group, "GroupId")),
+        Own(groups::refuse_join)),
     row(12, "Heartbeat", (0, 4), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
     row(13, "LeaveGroup", (0, 5), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
     row(14, "SyncGroup", (0, 5), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
@@ -136,17 +137,19 @@ pub static TABLE: [Api; KEYS] = [
     row(44, "IncrementalAlterConfigs", (0, 1), Client, Named(configs::alter), Unused),
     row(45, "AlterPartitionReassignments", (0, 1), Client, Cluster(Alter),
         TopAndEach("Topics", "Responses")),
-    row(46, "ListPartitionReassignments", (0, 0), Client, Cluster(Describe), Top),
+    row(46, "ListPartitionReassignments", (0, 0), Client, Cluster(Describe),
+        Own(cluster::refuse_list_reassignments)),
     row(47, "OffsetDelete", (0, 0), Client, Named(|q| {
         q.need(Delete, Group, "GroupId")?;
-        q.strip_topics("Topics", Read, "Topics")
+        q.strip_topics_and_ask("Topics", Read, "Topics");
+        Ok(())
     }), Top),
     row(48, "DescribeClientQuotas", (0, 1), Client, Cluster(DescribeConfigs),
         Own(cluster::refuse_describe_quotas)),
     row(49, "AlterClientQuotas", (0, 1), Client, Cluster(AlterConfigs),
         Own(cluster::refuse_alter_quotas)),
     row(50, "DescribeUserScramCredentials", (0, 0), Client, Cluster(Describe),
-        TopAndEach("Users", "Results")),
+        Own(cluster::refuse_describe_scram)),
     row(51, "AlterUserScramCredentials", (0, 0), Client, Cluster(Alter),
         Own(cluster::refuse_alter_scram)),
     row(52, "Vote", (0, 2), BrokerOnly, Never(RAFT), Unused),
@@ -162,7 +165,7 @@ pub static TABLE: [Api; KEYS] = [
     row(61, "DescribeProducers", (0, 0), Client,
         Named(|q| q.strip_topics("Topics", Read, "Topics")), Each("Topics", "Topics")),
     row(62, "BrokerRegistration", (0, 4), BrokerOnly, Never(CONTROLLER), Unused),
-    row(63, "BrokerHeartbeat", (0, 1), BrokerOnly, Never(CONTROLLER), Unused),
+    row(63, "BrokerHeartbeat", (0, 2), BrokerOnly, Never(CONTROLLER), Unused),
     row(64, "UnregisterBroker", (0, 0), Client, Cluster(Alter), Top),
     row(65, "DescribeTransactions", (0, 0), Client,
         Named(|q| {
@@ -195,7 +198,8 @@ pub static TABLE: [Api; KEYS] = [
     row(78, "ShareFetch", (1, 2), Client, Named(groups::share_fetch), Top),
     row(79, "ShareAcknowledge", (1, 2), Client, Named(|q| {
         q.need(Read, Group, "GroupId")?;
-        q.strip_topics("Topics", Read, "Responses")
+        q.strip_topics_and_ask("Topics", Read, "Responses");
+        Ok(())
     }), Top),
     row(80, "AddRaftVoter", (0, 1), Client, Cluster(Alter), Top),
     row(81, "RemoveRaftVoter", (0, 0), Client, Cluster(Alter), Top),
@@ -218,7 +222,8 @@ pub static TABLE: [Api; KEYS] = [
     }), Top),
     row(92, "DeleteShareGroupOffsets", (0, 0), Client, Named(|q| {
         q.need(Delete, Group, "GroupId")?;
-        q.strip_topics("Topics", Read, "Responses")
+        q.strip_topics_and_ask("Topics", Read, "Responses");
+        Ok(())
     }), Top),
 ];
 

@@ -140,6 +140,7 @@ pub(super) fn expect(
         correlation_id: head.correlation_id,
         api,
         version: head.version,
+        asked_version: head.version,
         started: clock::now(),
         outcome,
         throttle_ms: 0,

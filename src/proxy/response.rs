@@ -40,10 +40,11 @@ pub fn whole(
     let layout = api
         .layout()
         .ok_or(unreadable(WireError::Version(expect.version)))?;
-    let flexible = api.response_header_flexible(expect.version);
+    let asked = expect.asked_version;
+    let flexible = api.response_header_flexible(asked);
     let (_, body_at) = header::read_response(frame, flexible).map_err(unreadable)?;
     let body = frame.slice(body_at..);
-    let mut version = expect.version;
+    let mut version = asked;
     if api.key == API_VERSIONS && body.starts_with(&UNSUPPORTED) {
         // A broker that lacks the version says so in version 0 (KIP-511).
         version = 0;
@@ -51,6 +52,10 @@ pub fn whole(
     let mut response = tree::decode(&layout.response, version, &body, tree::RESPONSE_NODES_MAX)
         .map_err(unreadable)?;
     adapt(client, expect, version, &mut response);
+    if asked != expect.version {
+        version = expect.version;
+    }
+    let flexible = api.response_header_flexible(expect.version);
     Ok(write(
         expect.correlation_id,
         flexible,

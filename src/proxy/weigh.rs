@@ -66,7 +66,12 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         return answered;
     }
     let forgotten = forgotten_topics(key, &request);
-    let (verdict, changed, refused) = judge(client, api, version, &mut request);
+    let Judged {
+        verdict,
+        changed,
+        refused,
+        ask_version,
+    } = judge(client, api, version, &mut request);
     let outcome = match (&verdict, refused.is_empty()) {
         (Err(_), _) => Outcome::Refused,
         (Ok(()), true) => Outcome::Forwarded,
@@ -91,7 +96,14 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
     }
     let frame = match changed {
         false => whole(frame),
-        true => rewrite(&head, flexible, &request, layout, version),
+        true => {
+            let asked = RequestHeader {
+                version: ask_version,
+                ..head
+            };
+            let flexible = api.flexible(ask_version);
+            rewrite(&asked, flexible, &request, layout, ask_version)
+        }
     };
     if no_answer {
         client.metrics.request(key, outcome);
@@ -106,13 +118,15 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         FETCH => fetch_work(client, version, &request),
         _ => work_for(api, version, client.view.is_some()),
     };
-    let work = match (work, refused.is_empty()) {
+    let as_asked = refused.is_empty() && ask_version == version;
+    let work = match (work, as_asked) {
         (Work::Pass, false) => Work::Whole,
         (work, _) => work,
     };
     let mut owed = expect(api, &head, outcome, work);
     owed.started = started;
     owed.throttle_ms = throttle_ms;
+    owed.asked_version = ask_version;
     owed.refused = match key {
         FETCH => with_session(client, &request, refused, &forgotten),
         _ => refused,
@@ -126,17 +140,20 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
 
 type Parts = Vec<(&'static str, StructNode)>;
 
+/// What the guards said of a request.
+struct Judged {
+    verdict: Result<(), Refusal>,
+    changed: bool,
+    refused: Parts,
+    ask_version: i16,
+}
+
 /// The order of the guards: rules first, then what the records must be.
-fn judge(
-    client: &mut Client,
-    api: &'static Api,
-    version: i16,
-    request: &mut StructNode,
-) -> (Result<(), Refusal>, bool, Parts) {
+fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut StructNode) -> Judged {
     let snapshot = std::sync::Arc::clone(&client.snapshot);
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
-    let (verdict, changed, refused, denials) = {
+    let (judged, denials) = {
         let mut judge: Judge = client.judge();
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = match api.access {
@@ -155,8 +172,13 @@ fn judge(
                 Some(refused)
             });
         }
-        let (changed, refused) = (question.changed, std::mem::take(&mut question.refused));
-        (verdict, changed, refused, judge.denials)
+        let judged = Judged {
+            verdict,
+            changed: question.changed,
+            refused: std::mem::take(&mut question.refused),
+            ask_version: question.ask_version,
+        };
+        (judged, judge.denials)
     };
     client.scratch = scratch;
     client.refused(api, denials);
@@ -184,7 +206,7 @@ fn judge(
     if let Access::Answered(_, why) = api.access {
         client.refused_otherwise(Some(api), None, Reason::Unsupported, why, None);
     }
-    (verdict, changed, refused)
+    judged
 }
 
 fn schema_refusal(outcome: &crate::schema::Outcome) -> Option<Refused> {

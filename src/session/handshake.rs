@@ -330,7 +330,8 @@ pub fn unsupported_versions_answer(frame: &[u8]) -> Option<Bytes> {
     if key != API_VERSIONS || api.versions.contains(version) {
         return None;
     }
-    // The header of a version to come is read as the newest one; the body is not read.
+    // A version of the future has the newest header, a negative one the oldest; the body is not
+    // read.
     let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
     let mut response = empty(api);
     versions::unsupported(&mut response, (api.versions.min, api.versions.max));
@@ -360,10 +361,18 @@ pub fn illegal_state(frame: &Bytes) -> Option<Bytes> {
     let mut nobody = Nobody;
     let question = apis::Question::new(api, version, &mut request, &mut nobody);
     match question.refuse(errors::ILLEGAL_SASL_STATE) {
-        apis::Refusal::Answer(response) => Some(answer(api, version, id, &response)),
+        apis::Refusal::Answer(mut response) => {
+            if api.key == SASL_AUTHENTICATE {
+                response.set_text("ErrorMessage", Some(OUT_OF_PLACE));
+            }
+            Some(answer(api, version, id, &response))
+        }
         apis::Refusal::Close(_) => None,
     }
 }
+
+/// What a broker says to SaslAuthenticate when nobody has to authenticate.
+const OUT_OF_PLACE: &str = "SaslAuthenticate request received after successful authentication";
 
 /// Nobody may do anything.
 struct Nobody;

@@ -26,8 +26,10 @@ pub struct Expect {
     pub correlation_id: i32,
     /// The row of the request.
     pub api: &'static Api,
-    /// The version of the request, and so of the answer.
+    /// The version of the request, and so of the answer that the client gets.
     pub version: i16,
+    /// The version in which the broker was asked and answers; seldom another.
+    pub asked_version: i16,
     /// When the request had been read.
     pub started: Instant,
     /// How the request was judged.

@@ -38,8 +38,9 @@ impl Broker {
 }
 
 impl Kafka {
-    /// Starts `brokers` brokers of a release with `extra` properties added to each; `Err` holds
-    /// the reason and the end of the broker's log.
+    /// Starts `brokers` brokers of a release with `extra` properties added to each (`$HOST`,
+    /// `$PORT` and `$CONTROLLER` stand for the broker's own); `Err` holds the reason and the end
+    /// of the broker's log.
     pub fn start(version: &str, brokers: u16, extra: &str) -> Result<Kafka, String> {
         part::ready(&format!("kafka-{version}"))?;
         let dir = tempfile::Builder::new()
@@ -255,6 +256,11 @@ fn properties(
     let (id, host, port) = (broker.id, broker.host(), broker.port);
     let replicas = brokers.min(3);
     let in_sync = if replicas > 1 { 2 } else { 1 };
+    // Listeners of a test's own repeat the lab's, whose ports are not known to the test.
+    let extra = extra
+        .replace("$HOST", &host)
+        .replace("$PORT", &port.to_string())
+        .replace("$CONTROLLER", &controller.to_string());
     format!(
         "process.roles=broker,controller
 node.id={id}

@@ -1,0 +1,84 @@
+//! The surface of the protocol: what a client sees at a real broker and through Kordon, API by
+//! API, version by version, permission by permission, over bare sockets.
+//!
+//! `cargo test --test surface` runs every scenario; words select some (`sweep`, `frames`,
+//! `refusals`, `threats`). A word that names none of them selects nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod body;
+mod compare;
+mod frames;
+mod refusals;
+mod socket;
+mod stage;
+mod sweep;
+mod tally;
+mod threats;
+
+use lab::part;
+use stage::Stage;
+use std::process::ExitCode;
+use std::time::Instant;
+use tally::Tally;
+
+type Scenario = fn(&mut Stage, &mut Tally);
+const SCENARIOS: [(&str, Scenario); 4] = [
+    ("sweep", sweep::run),
+    ("refusals", refusals::run),
+    ("threats", threats::run),
+    // Last: what it produces, only Kordon's broker has.
+    ("frames", frames::run),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|w| !w.starts_with('-'))
+        .collect();
+    if std::env::args().any(|w| w == "--list") {
+        SCENARIOS
+            .iter()
+            .for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let known = |word: &str| SCENARIOS.iter().any(|(name, _)| *name == word);
+    if let Some(word) = words.iter().find(|w| !known(w)) {
+        println!("surface: `{word}` names no scenario of these tests: none is run");
+        return ExitCode::SUCCESS;
+    }
+    let mut tally = Tally::default();
+    part::set_up();
+    if let Err(reason) = part::ready("kafka-4.3.0") {
+        tally.skip("everything", &reason);
+        return exit(&tally);
+    }
+    let from = Instant::now();
+    let mut stage = match Stage::start() {
+        Ok(stage) => stage,
+        Err(why) => {
+            tally.fail("set-up", why);
+            return exit(&tally);
+        }
+    };
+    println!("surface: set up in {} s", from.elapsed().as_secs());
+    for (name, run) in SCENARIOS {
+        if words.is_empty() || words.iter().any(|w| w == name) {
+            let from = Instant::now();
+            run(&mut stage, &mut tally);
+            println!("surface: {name} took {} s", from.elapsed().as_secs());
+        }
+    }
+    let alive = stage.kordon.runs();
+    tally.check("process", alive, || stage.kordon.log(40));
+    exit(&tally)
+}
+
+fn exit(tally: &Tally) -> ExitCode {
+    match tally.finish(part::all_required()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
