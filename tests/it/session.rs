@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ListGroupsRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
+    ApiVersionsRequest, HeartbeatRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
     SaslHandshakeRequest,
 };
 use kordon::demo::client::{Client, fetch_request, produce_request};
@@ -26,9 +26,16 @@ async fn a_good_token_opens_a_session_that_lives_as_long_as_the_token() {
         let mut client = lab.client("tokens").await;
         client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
         let token = Signer::trusted().token("alice", json!({"exp": now() + 100}));
-        let answer = client.call(version, &sasl(first_message(&token))).await.unwrap();
+        let answer = client
+            .call(version, &sasl(first_message(&token)))
+            .await
+            .unwrap();
         assert_eq!((answer.error_code, answer.auth_bytes.len()), (0, 0));
-        let expected = if version == 0 { 0..=0 } else { 95_000..=101_000 };
+        let expected = if version == 0 {
+            0..=0
+        } else {
+            95_000..=101_000
+        };
         assert!(expected.contains(&answer.session_lifetime_ms), "{answer:?}");
         assert!(can_write(&mut client).await);
     }
@@ -93,10 +100,17 @@ async fn a_bad_token_is_told_twice_late_and_then_the_connection_ends() {
         let text = last.error_message.as_deref();
         assert_eq!((last.error_code, text), (58, Some(INVALID_TOKEN)));
         assert!(client.is_closed().await);
-        lab.audit(&[("listener", "tokens"), ("reason", "authentication"), ("decision", "deny")]);
+        lab.audit(&[
+            ("listener", "tokens"),
+            ("reason", "authentication"),
+            ("decision", "deny"),
+        ]);
         assert!(!lab.file("audit.jsonl").contains(&bad));
     }
-    assert_eq!(lab.metric("kordon_authentication_failures_total", &["oauthbearer"]), 8.0);
+    assert_eq!(
+        lab.metric("kordon_authentication_failures_total", &["oauthbearer"]),
+        8.0
+    );
     assert_eq!(lab.metric("kordon_upstream_connections", &[]), 0.0);
 }
 
@@ -105,7 +119,10 @@ async fn t05_a_second_token_after_a_refused_one_is_not_read() {
     let lab = Lab::new();
     let mut client = lab.client("tokens").await;
     say_token(&mut client, "bad.bad.bad").await;
-    client.send(2, &sasl(first_message(&token("alice")))).await.unwrap();
+    client
+        .send(2, &sasl(first_message(&token("alice"))))
+        .await
+        .unwrap();
     assert!(next(&mut client).await.is_none());
 }
 
@@ -134,16 +151,19 @@ async fn t05_requests_between_handshake_and_token_get_their_own_error_and_the_en
     let lab = Lab::new();
     let mut client = lab.client("tokens").await;
     client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
-    let answer = client.call(4, &ListGroupsRequest::default()).await.unwrap();
+    let answer = client.call(4, &HeartbeatRequest::default()).await.unwrap();
     assert_eq!(answer.error_code, 34);
     assert!(client.is_closed().await);
-    assert_eq!(lab.broker().requests(16), 0);
+    assert_eq!(lab.broker().requests(12), 0);
 }
 
 #[tokio::test]
 async fn t05_every_other_api_is_closed_before_authentication() {
     let lab = Lab::new();
-    for key in (0..93).filter(|key| ![17, 18, 36].contains(key)).chain([-1, 10_000, 32_767]) {
+    for key in (0..93)
+        .filter(|key| ![17, 18, 36].contains(key))
+        .chain([-1, 10_000, 32_767])
+    {
         let mut client = lab.client("tokens").await;
         send_bytes(&mut client, key, 0, &[0; 8]).await;
         assert!(next(&mut client).await.is_none(), "key {key}");
@@ -203,7 +223,14 @@ async fn a_bad_software_name_is_an_invalid_request_and_the_connection_stays() {
         let answer = client.call(3, &versions(name)).await.unwrap();
         assert_eq!(answer.error_code, 42, "{name:?}");
     }
-    assert_eq!(client.call(3, &versions("a.b-c1")).await.unwrap().error_code, 0);
+    assert_eq!(
+        client
+            .call(3, &versions("a.b-c1"))
+            .await
+            .unwrap()
+            .error_code,
+        0
+    );
     say_token(&mut client, &token("alice")).await;
     assert!(can_write(&mut client).await);
 }
@@ -211,12 +238,16 @@ async fn a_bad_software_name_is_an_invalid_request_and_the_connection_stays() {
 #[tokio::test]
 async fn long_frames_before_authentication_end_the_connection() {
     let lab = Lab::new();
-    for (claim, closed) in [(524_289, true), (i32::MAX, true), (-1, true), (524_288, false)] {
+    for (claim, closed) in [
+        (524_289, true),
+        (i32::MAX, true),
+        (-1, true),
+        (524_288, false),
+    ] {
         let mut client = lab.client("tokens").await;
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        frame.put_slice(&[0, 17, 0, 1]);
-        let mut stream = tokio::net::TcpStream::connect(lab.address("tokens")).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(lab.address("tokens"))
+            .await
+            .unwrap();
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         stream.write_i32(claim).await.unwrap();
         let wait = Duration::from_millis(if closed { 10_000 } else { 100 });
@@ -232,10 +263,16 @@ async fn sasl_on_a_listener_without_it_is_out_of_place_and_the_connection_stays(
     let lab = Lab::new();
     let mut client = lab.app().await;
     for version in 0..=1 {
-        let answer = client.call(version, &handshake("OAUTHBEARER")).await.unwrap();
+        let answer = client
+            .call(version, &handshake("OAUTHBEARER"))
+            .await
+            .unwrap();
         assert_eq!(answer.error_code, 34);
     }
-    let answer = client.call(2, &sasl(first_message(&token("root")))).await.unwrap();
+    let answer = client
+        .call(2, &sasl(first_message(&token("root"))))
+        .await
+        .unwrap();
     assert_eq!(answer.error_code, 34);
     assert!(can_write(&mut client).await);
 }
@@ -249,7 +286,8 @@ async fn an_authorization_id_must_be_the_principal() {
         let text = format!("n,a={name},\u{1}auth=Bearer {}\u{1}\u{1}", token("alice"));
         let answer = client.call(2, &sasl(text)).await.unwrap();
         assert_eq!(answer.error_code, code);
-        assert_eq!(code == 58, answer.error_message.is_some());
+        let silent = answer.error_message.is_none_or(|text| text.is_empty());
+        assert_eq!(code == 0, silent);
         if code == 58 {
             assert!(client.is_closed().await);
         }
@@ -259,13 +297,21 @@ async fn an_authorization_id_must_be_the_principal() {
 #[tokio::test]
 async fn an_unreadable_first_message_is_refused_in_kafkas_words() {
     let lab = Lab::new();
-    for bytes in ["", "n,,", "y,,\u{1}auth=Bearer x\u{1}\u{1}", "n,,\u{1}auth=Basic x\u{1}\u{1}"] {
+    for bytes in [
+        "",
+        "n,,",
+        "y,,\u{1}auth=Bearer x\u{1}\u{1}",
+        "n,,\u{1}auth=Basic x\u{1}\u{1}",
+    ] {
         let mut client = lab.client("tokens").await;
         client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
         let answer = client.call(2, &sasl(bytes)).await.unwrap();
         let text = "Authentication failed during authentication due to invalid credentials with \
                     SASL mechanism OAUTHBEARER";
-        assert_eq!((answer.error_code, answer.error_message.as_deref()), (58, Some(text)));
+        assert_eq!(
+            (answer.error_code, answer.error_message.as_deref()),
+            (58, Some(text))
+        );
         assert!(client.is_closed().await);
     }
 }
@@ -288,7 +334,10 @@ async fn t06_authenticating_again_as_somebody_else_ends_the_connection() {
     let answer = say_token(&mut client, &token("other")).await;
     assert_eq!(answer.error_code, 58);
     let text = answer.error_message.unwrap();
-    assert!(text.starts_with("Cannot change principals during re-authentication"), "{text}");
+    assert!(
+        text.starts_with("Cannot change principals during re-authentication"),
+        "{text}"
+    );
     assert!(client.is_closed().await);
 }
 
@@ -308,7 +357,10 @@ async fn t06_nothing_else_may_come_while_authenticating_again() {
     let lab = Lab::new();
     let mut client = lab.authenticated("alice").await;
     client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
-    client.send(9, &produce_request("open.a", 0, batch(&[b"x"]), -1)).await.unwrap();
+    client
+        .send(9, &produce_request("open.a", 0, batch(&[b"x"]), -1))
+        .await
+        .unwrap();
     let (_, answer) = answer::<ProduceRequest>(&mut client, 9).await;
     assert_eq!(part(&answer, "open.a", 0).error_code, 34);
     assert!(client.is_closed().await);
@@ -352,7 +404,10 @@ async fn answers_before_and_during_authentication_carry_the_ids_of_their_request
     let mut client = lab.client("tokens").await;
     client.send(3, &versions("it")).await.unwrap();
     client.send(1, &handshake("OAUTHBEARER")).await.unwrap();
-    client.send(2, &sasl(first_message(&token("alice")))).await.unwrap();
+    client
+        .send(2, &sasl(first_message(&token("alice"))))
+        .await
+        .unwrap();
     assert_eq!(answer::<ApiVersionsRequest>(&mut client, 3).await.0, 1);
     assert_eq!(answer::<SaslHandshakeRequest>(&mut client, 1).await.0, 2);
     assert_eq!(answer::<SaslAuthenticateRequest>(&mut client, 2).await.0, 3);

@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use super::broker::Node;
 use super::pki::Pki;
+use super::port;
 use super::signer::Signer;
 use super::wire::{PATIENCE, token};
-use super::port;
 
 /// What is there unless a test says otherwise. Line 7 allows, line 8 is the cluster.
 pub const POLICY: &str = "apiVersion: kordon/v1
@@ -30,8 +30,12 @@ spec:
     - {allow: [IdempotentWrite, Describe], cluster: true}
 ";
 /// The topics of every lab.
-pub const TOPICS: [(&str, i32); 4] =
-    [("open.a", 4), ("open.b", 4), ("secret.a", 2), ("typed.a", 4)];
+pub const TOPICS: [(&str, i32); 4] = [
+    ("open.a", 4),
+    ("open.b", 4),
+    ("secret.a", 2),
+    ("typed.a", 4),
+];
 
 /// What a test may change before the proxy starts.
 pub struct Setup {
@@ -103,14 +107,20 @@ impl Lab {
             base,
             dir,
         };
-        lab.until("ready", || lab.http("/readyz").is_some_and(|(code, _)| code == 200));
+        lab.until("ready", || {
+            lab.http("/readyz").is_some_and(|(code, _)| code == 200)
+        });
         lab
     }
 
     fn until(&self, what: &str, done: impl Fn() -> bool) {
         let begun = Instant::now();
         while !done() {
-            assert!(begun.elapsed() < PATIENCE, "not {what} in time: {}", self.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "not {what} in time: {}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -199,12 +209,17 @@ impl Lab {
         loop {
             let text = self.file("audit.jsonl");
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            let lines = whole.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+            let lines = whole
+                .lines()
+                .map(|l| serde_json::from_str::<Value>(l).unwrap());
             let wanted = |line: &Value| fields.iter().all(|(k, v)| line[*k] == **v);
             if let Some(line) = { lines }.find(wanted) {
                 return line;
             }
-            assert!(begun.elapsed() < PATIENCE, "no audit line {fields:?} in\n{text}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "no audit line {fields:?} in\n{text}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -230,7 +245,9 @@ impl Lab {
     pub fn reload(&self, policy: &str) {
         let before = self.metric("kordon_policy_generation", &[]);
         self.reload_in_vain(policy);
-        self.until("reloaded", || self.metric("kordon_policy_generation", &[]) > before);
+        self.until("reloaded", || {
+            self.metric("kordon_policy_generation", &[]) > before
+        });
     }
 
     /// The same for policies that may not come into force.
@@ -245,7 +262,9 @@ impl Lab {
     /// Sends a signal to the child.
     pub fn signal(&self, name: &str) {
         let id = self.pid().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status();
         assert!(sent.unwrap().success());
     }
 
@@ -321,8 +340,7 @@ fn write(dir: &Path, base: u16, setup: &Setup) {
     file("jwks.json", &Signer::trusted().jwks.to_string());
     let schema = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"string"}]}"#;
     file("schemas/order.avsc", schema);
-    let subjects =
-        r#"{"subjects": [{"subject": "typed.a-value", "version": 1, "id": 7, "file": "order.avsc"}]}"#;
+    let subjects = r#"{"subjects": [{"subject": "typed.a-value", "version": 1, "id": 7, "file": "order.avsc"}]}"#;
     file("schemas/subjects.json", subjects);
     file("kordon.yaml", &config(base, setup));
 }
@@ -330,7 +348,10 @@ fn write(dir: &Path, base: u16, setup: &Setup) {
 fn config(base: u16, setup: &Setup) -> String {
     let ports = |at: u16| {
         let first = base + 8 + 2 * at;
-        format!("{{host: localhost, ports: {first}-{}}}", first + setup.broker_ports - 1)
+        format!(
+            "{{host: localhost, ports: {first}-{}}}",
+            first + setup.broker_ports - 1
+        )
     };
     let mut text = format!(
         "upstream: {{bootstrap: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]}}\nlisteners:\n",
@@ -376,6 +397,7 @@ fn config(base: u16, setup: &Setup) -> String {
         );
     }
     text += &format!("admin: {{bind: \"127.0.0.1:{}\"}}\n", base + 5);
-    text += "policies: policies\nschemas: {directory: schemas}\naudit: {file: {path: audit.jsonl}}\n";
+    text +=
+        "policies: policies\nschemas: {directory: schemas}\naudit: {file: {path: audit.jsonl}}\n";
     text + &setup.more
 }

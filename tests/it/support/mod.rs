@@ -10,5 +10,6 @@ mod signer;
 mod wire;
 
 pub use lab::{Lab, POLICY};
+pub use pki::Pki;
 pub use signer::Signer;
 pub use wire::*;
