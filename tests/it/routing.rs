@@ -115,13 +115,17 @@ async fn a_range_that_is_too_small_leaves_a_broker_out_and_says_so() {
     let mut client = lab.app().await;
     assert_eq!(told(&mut client).await, []);
     lab.log_says("no port left for broker 2");
-    let mut request = FindCoordinatorRequest::default();
-    request.coordinator_keys = vec![StrBytes::from_static_str("app.g")];
-    let answer = client.call(4, &request).await.unwrap();
-    assert_ne!(
-        answer.coordinators[0].port,
-        i32::from(lab.broker().address().port())
+    let key = StrBytes::from_static_str("app.g");
+    let request = FindCoordinatorRequest::default().with_key(key.clone());
+    let answer = client.call(3, &request).await.unwrap();
+    assert_eq!(
+        (answer.error_code, answer.port, &*answer.host),
+        (15, -1, "")
     );
+    let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![key]);
+    let answer = client.call(4, &request).await.unwrap();
+    let found = &answer.coordinators[0];
+    assert_eq!((found.error_code, found.port, &*found.host), (15, -1, ""));
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ pub struct Setup {
     pub tls: bool,
     /// The proxy is a process of its own.
     pub child: bool,
+    /// What the broker sends arrives in pieces of odd sizes.
+    pub pieces: bool,
 }
 
 /// See the module.
@@ -85,11 +87,15 @@ impl Lab {
             broker_ports: 2,
             tls: false,
             child: false,
+            pieces: false,
         };
         change(&mut setup);
         let dir = tempfile::tempdir().unwrap();
         let base = port::free("127.0.0.1", 20);
-        let node = Node::start(settings(1, base + 6), &TOPICS);
+        let node = match setup.pieces {
+            false => Node::start(settings(1, base + 6), &TOPICS),
+            true => Node::start_in_pieces(settings(1, base + 18), base + 6, &TOPICS),
+        };
         let pki = setup.tls.then(Pki::new);
         if let Some(pki) = &pki {
             pki.write(dir.path());
