@@ -24,7 +24,8 @@ async fn fill(lab: &Lab, topic: &str, count: usize, bytes: usize) -> Bytes {
 async fn everything(lab: &Lab, version: i16, topics: &[&str]) -> FetchRequest {
     let mut request = fetch_all(topics);
     request.max_bytes = 50 << 20;
-    let known = lab.app().await.metadata(Some(topics)).await.unwrap();
+    let mut direct = Client::connect(lab.broker().address(), "it").await.unwrap();
+    let known = direct.metadata(Some(topics)).await.unwrap();
     for topic in &mut request.topics {
         topic.partitions[0].partition_max_bytes = 50 << 20;
         let named = known
@@ -83,6 +84,9 @@ async fn answers_cut_into_odd_pieces_are_put_together() {
         let got: Vec<Bytes> = fetched(&answer).into_iter().map(|part| part.3).collect();
         assert_eq!(got.len(), 2, "version {version}");
         assert!(got[0] == small && got[1] == large, "version {version}");
+        let request = everything(&lab, version, &["open.a"]).await;
+        let answer = client.call(version, &request).await.unwrap();
+        assert!(fetched(&answer)[0].3 == small, "version {version}");
     }
 }
 

@@ -102,7 +102,7 @@ async fn t38_a_frame_that_comes_byte_by_byte_is_read() {
 #[tokio::test]
 async fn t38_claimed_lengths_take_no_memory() {
     let lab = Lab::with(|setup| setup.child = true);
-    let before = resident_kib(&lab);
+    let before = lab.resident_kib();
     let mut open = Vec::new();
     for _ in 0..200 {
         let mut stream = TcpStream::connect(lab.address("app")).await.unwrap();
@@ -111,7 +111,7 @@ async fn t38_claimed_lengths_take_no_memory() {
         open.push(stream);
     }
     lab.app().await.metadata(Some(&[])).await.unwrap();
-    let grown = resident_kib(&lab) - before;
+    let grown = lab.resident_kib() - before;
     assert!(grown < 64 << 10, "{grown} KiB for 200 connections");
 }
 
@@ -195,12 +195,6 @@ fn mutate(frame: &[u8], numbers: &mut Numbers) -> BytesMut {
     BytesMut::from(&frame[..])
 }
 
-fn resident_kib(lab: &Lab) -> i64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", lab.pid())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// Sends a frame and then a good request; reads until that is answered, or the end, or silence.
 async fn attack(client: &mut Client, frame: BytesMut) -> bool {
     let last =
@@ -236,7 +230,7 @@ async fn t38_a_thousand_mutated_frames_of_each_hot_api_leave_the_process_well() 
         }
         client = lab.app().await;
     }
-    let resident = resident_kib(&lab);
+    let resident = lab.resident_kib();
     assert!(resident < 200 << 10, "{resident} KiB");
     assert!(!lab.log().contains("panicked"), "{}", lab.log());
     let answer = lab

@@ -5,6 +5,7 @@
 
 mod drain;
 mod fetch;
+mod flow;
 mod identity;
 mod limits;
 mod policy;
@@ -13,3 +14,4 @@ mod routing;
 mod schema;
 mod session;
 mod support;
+mod visible;

@@ -413,3 +413,64 @@ async fn answers_before_and_during_authentication_carry_the_ids_of_their_request
     assert_eq!(answer::<SaslAuthenticateRequest>(&mut client, 2).await.0, 3);
     assert!(can_write(&mut client).await);
 }
+
+#[tokio::test]
+async fn api_versions_offer_sasl_and_nothing_that_is_between_brokers() {
+    let lab = Lab::new();
+    for version in 0..=4 {
+        let mut client = lab.client("tokens").await;
+        let answer = client.call(version, &versions("it")).await.unwrap();
+        assert_eq!(answer.error_code, 0, "version {version}");
+        let keys: Vec<i16> = answer.api_keys.iter().map(|api| api.api_key).collect();
+        assert!(
+            [0, 1, 3, 17, 18, 36].iter().all(|key| keys.contains(key)),
+            "{keys:?}"
+        );
+        assert!(
+            [4, 27, 52, 56, 58, 83]
+                .iter()
+                .all(|key| !keys.contains(key)),
+            "{keys:?}"
+        );
+        say_token(&mut client, &token("alice")).await;
+        let again = client.call(version, &versions("it")).await.unwrap();
+        assert_eq!(again.error_code, 0, "version {version}");
+        assert!(can_write(&mut client).await);
+    }
+}
+
+#[tokio::test]
+async fn versions_of_sasl_that_do_not_exist_end_the_connection() {
+    let lab = Lab::new();
+    for (key, version) in [(17, 2), (17, -1), (36, 3), (36, 99)] {
+        let mut client = lab.client("tokens").await;
+        if key == 36 {
+            client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
+        }
+        send_bytes(&mut client, key, version, &[0; 16]).await;
+        assert!(next(&mut client).await.is_none(), "{key} {version}");
+    }
+}
+
+#[tokio::test]
+async fn t06_another_mechanism_ends_the_session() {
+    let lab = Lab::new();
+    let mut client = lab.authenticated("alice").await;
+    let answer = client.call(1, &handshake("PLAIN")).await.unwrap();
+    assert_eq!(answer.error_code, 33);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn an_unauthenticated_connection_costs_no_connection_to_the_broker() {
+    let lab = Lab::new();
+    let before = lab.broker().connections();
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut client = lab.client("tokens").await;
+        client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
+        open.push(client);
+    }
+    assert!(lab.broker().connections() <= before);
+    assert_eq!(lab.metric("kordon_upstream_connections", &[]), 0.0);
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kordon::cli::run::Running;
 use kordon::demo::broker::{Broker, BrokerSettings};
 use kordon::demo::client::{Client, ClientError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::broker::Node;
@@ -53,6 +53,8 @@ pub struct Setup {
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
     pub pieces: bool,
+    /// There is no broker yet: see [`Lab::start_broker`].
+    pub late_broker: bool,
 }
 
 /// See the module.
@@ -65,7 +67,7 @@ pub struct Lab {
 }
 
 enum Process {
-    Inside(Option<Running>),
+    Inside(Option<Box<Running>>),
     Child(Child),
 }
 
@@ -88,13 +90,19 @@ impl Lab {
             tls: false,
             child: false,
             pieces: false,
+            late_broker: false,
         };
         change(&mut setup);
         let dir = tempfile::tempdir().unwrap();
         let base = port::free("127.0.0.1", 20);
-        let node = match setup.pieces {
-            false => Node::start(settings(1, base + 6), &TOPICS),
-            true => Node::start_in_pieces(settings(1, base + 18), base + 6, &TOPICS),
+        let node = match (setup.late_broker, setup.pieces) {
+            (true, _) => None,
+            (_, false) => Some(Node::start(settings(1, base + 6), &TOPICS)),
+            (_, true) => Some(Node::start_in_pieces(
+                settings(1, base + 18),
+                base + 6,
+                &TOPICS,
+            )),
         };
         let pki = setup.tls.then(Pki::new);
         if let Some(pki) = &pki {
@@ -103,20 +111,32 @@ impl Lab {
         write(dir.path(), base, &setup);
         let config = dir.path().join("kordon.yaml");
         let process = match setup.child {
-            false => Process::Inside(Some(start(&config))),
+            false => Process::Inside(Some(Box::new(start(&config)))),
             true => Process::Child(spawn(&config, &dir.path().join("log"))),
         };
         let lab = Lab {
             process,
-            node: Some(node),
+            node,
             pki,
             base,
             dir,
         };
-        lab.until("ready", || {
-            lab.http("/readyz").is_some_and(|(code, _)| code == 200)
-        });
+        if !setup.late_broker {
+            lab.ready();
+        }
         lab
+    }
+
+    /// Waits until the proxy says that it can serve.
+    pub fn ready(&self) {
+        self.until("ready", || {
+            self.http("/readyz").is_some_and(|(code, _)| code == 200)
+        });
+    }
+
+    /// Waits until a metric has this value.
+    pub fn until_metric(&self, name: &str, value: f64) {
+        self.until(name, || self.metric(name, &[]) == value);
     }
 
     fn until(&self, what: &str, done: impl Fn() -> bool) {
@@ -281,6 +301,13 @@ impl Lab {
         }
     }
 
+    /// Memory of the child, in KiB.
+    pub fn resident_kib(&self) -> i64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Waits for the child's end.
     pub async fn ended(&mut self) -> ExitStatus {
         let Process::Child(child) = &mut self.process else {
@@ -300,7 +327,10 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         match &mut self.process {
-            Process::Inside(running) => running.take().into_iter().for_each(Running::stop),
+            Process::Inside(running) => running
+                .take()
+                .into_iter()
+                .for_each(|running| running.stop()),
             Process::Child(child) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -346,8 +376,11 @@ fn write(dir: &Path, base: u16, setup: &Setup) {
     file("jwks.json", &Signer::trusted().jwks.to_string());
     let schema = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"string"}]}"#;
     file("schemas/order.avsc", schema);
-    let subjects = r#"{"subjects": [{"subject": "typed.a-value", "version": 1, "id": 7, "file": "order.avsc"}]}"#;
-    file("schemas/subjects.json", subjects);
+    let order = json!({"subject": "typed.a-value", "version": 1, "id": 7, "file": "order.avsc"});
+    file(
+        "schemas/subjects.json",
+        &json!({"subjects": [order]}).to_string(),
+    );
     file("kordon.yaml", &config(base, setup));
 }
 
@@ -378,7 +411,8 @@ fn config(base: u16, setup: &Setup) -> String {
     advertise: {}
     sasl:
       oauthbearer: {{issuer: \"https://issuer.example\", jwks: {{file: jwks.json}}, audience: kafka,
-        algorithms: [ES256], requiredScopes: [kafka], tenantClaim: tenant_id, maxSession: {},
+        algorithms: [ES256], requiredScopes: [kafka], tenantClaim: tenant_id,
+        groupsClaim: groups, maxSession: {},
         shared: true}}\n",
         base + 2,
         ports(2),
@@ -403,7 +437,7 @@ fn config(base: u16, setup: &Setup) -> String {
         );
     }
     text += &format!("admin: {{bind: \"127.0.0.1:{}\"}}\n", base + 5);
-    text +=
-        "policies: policies\nschemas: {directory: schemas}\naudit: {file: {path: audit.jsonl}}\n";
+    text += "policies: policies\nschemas: {directory: schemas}\n";
+    text += "audit: {file: {path: audit.jsonl}}\n";
     text + &setup.more
 }
