@@ -12,19 +12,6 @@ use serde_json::json;
 use crate::policy::fetch_all;
 use crate::support::*;
 
-/// Waits until a partition holds so many records.
-async fn arrived(lab: &Lab, topic: &str, count: i64) {
-    let begun = Instant::now();
-    while lab.broker().end_offset(topic, 0) != Some(count) {
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "{:?}",
-            lab.broker().end_offset(topic, 0)
-        );
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 #[tokio::test]
 async fn what_a_client_wrote_before_it_went_arrives() {
     let lab = Lab::with(|setup| setup.tls = true);
@@ -40,7 +27,7 @@ async fn what_a_client_wrote_before_it_went_arrives() {
             client.send(9, &write).await.unwrap();
         }
         drop((plain, tls));
-        arrived(&lab, "open.a", round * 4).await;
+        lab.arrived("open.a", round * 4).await;
     }
 }
 

@@ -159,6 +159,20 @@ impl Lab {
         self.node = None;
     }
 
+    /// Waits until the first partition of a topic holds so many records: what nobody
+    /// acknowledges may still be on its way.
+    pub async fn arrived(&self, topic: &str, count: i64) {
+        let begun = Instant::now();
+        loop {
+            let end = self.broker().end_offset(topic, 0);
+            if end == Some(count) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "`{topic}` ends at {end:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Starts a broker at the first (1) or second (2) address of the bootstrap list.
     pub fn start_broker(&mut self, id: u16) {
         self.node = Some(Node::start(settings(id, self.base + 5 + id), &TOPICS));
