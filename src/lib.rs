@@ -26,6 +26,7 @@ pub mod demo;
 pub mod telemetry;
 
 // Words that all stages share.
+pub mod broker;
 pub mod clock;
 pub mod document;
 pub mod principal;

@@ -17,6 +17,7 @@ export KORDON_CACHE=${KORDON_CACHE:-$HOME/.cache/kordon}
 logs=${CARGO_TARGET_DIR:-target}/tiers
 skip=77 # what automake calls a skipped test
 deny_version=0.20.2
+helm_version=v3.22.0
 
 # All tiers together end within an hour; a tier gets what is left of this, at most its own cap.
 minutes_max=58
@@ -37,9 +38,10 @@ tiers='
   embedded    2 quick
   demo        1 quick
   policies    1 quick
-  readme      1 quick
+  readme      2 quick
   real       12 full
   bench      10 full
+  helm        8 full
 '
 
 need() { # need TOOL…: skips the tier where one is missing
@@ -104,14 +106,25 @@ tier_embedded() { cargo test --locked --test embedded; }
 tier_demo() { kordon demo --once; }
 tier_policies() { kordon check policies/; }
 tier_readme() { readme; }
+tier_helm() {
+  local helm=$KORDON_CACHE/tools/bin/helm
+  if [ "$("$helm" version --template '{{.Version}}' 2>/dev/null)" != "$helm_version" ]; then
+    need go
+    GOBIN=$KORDON_CACHE/tools/bin timeout 440 go install -ldflags \
+      "-s -w -X helm.sh/helm/v3/internal/version.version=$helm_version" \
+      "helm.sh/helm/v3/cmd/helm@$helm_version" || skipped 'helm could not be built'
+  fi
+  chart
+}
 tier_real() { cargo test --locked --test real; }
 tier_bench() { cargo bench --locked --bench end_to_end -- --quick; }
 
-# The README opens with exactly two commands, of which this script is the second; every `kordon`
-# command it shows exists, and so does every path of the repository it names.
+# The README opens with exactly two commands, of which this script is the second; every path of
+# the repository it names exists; and every other command it shows is run, in order, in a
+# directory that holds the files it shows, against the embedded broker.
 readme() {
-  local bad=0 commands command path
-  commands=$(awk '/^```/ { if (inside) exit; inside = 1; next } inside && NF' README.md)
+  local bad=0 commands path
+  commands=$(blocks sh README.md | awk '/^# block/ { n++; next } n == 1 && NF')
   echo "$commands"
   if [ "$(wc -l <<<"$commands")" != 2 ]; then
     echo 'README.md: the first block does not hold exactly two commands'
@@ -121,15 +134,131 @@ readme() {
     || { echo 'README.md: the first command does not run the demo'; bad=1; }
   sed -n 2p <<<"$commands" | grep -Eq '^(\$ )?(\./)?tests/all\.sh( |$)' \
     || { echo 'README.md: the second command is not tests/all.sh'; bad=1; }
-  while read -r command; do
-    # shellcheck disable=SC2086 # a subcommand of two words is two arguments
-    kordon $command --help >/dev/null || { echo "README.md: no command \`kordon $command\`"; bad=1; }
-  done < <(awk '/^```/ { inside = !inside } inside' README.md \
-    | grep -oE '(^|[ /])kordon [a-z]+( (kafka|strimzi|verify|check)\b)?' | sed 's/.*kordon //' | sort -u)
   while read -r path; do
     [ -e "$path" ] || { echo "README.md: \`$path\` does not exist"; bad=1; }
   done < <(grep -oE '\]\([^)#]+' README.md | sed 's/^](//' | grep -v '://' | sort -u)
+  readme_commands || bad=1
   return $bad
+}
+# The fenced blocks of a language, each after a line `# block`.
+blocks() { # blocks LANGUAGE FILE
+  awk -v fence="\`\`\`$1" '
+    /^```/ { inside = !inside && $0 == fence; if (inside) print "# block"; open = !open; next }
+    inside' "$2"
+}
+# A line that ends in `# refused` must fail, every other one must not.
+readme_commands() {
+  need kcat curl
+  local dir binary port seconds=100 code libs=$KORDON_CACHE/lab/kafka-4.3.0/libs tool class
+  dir=$(mktemp -d) && mkdir "$dir/bin" "$dir/work" || return 1
+  binary=$(cargo test --locked --test embedded --no-run 2>&1 \
+    | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+  port=$(free_ports) || { echo 'no free range of ports'; return 1; }
+  KORDON_EMBEDDED=$((port + 2)):$seconds "$binary" --exact serve --ignored >"$dir/broker" 2>&1 &
+  local broker=$!
+  # Its ports are its own: somebody may be using the ones that people know.
+  sed -E -e "s/19092-19191/$((port + 10))-$((port + 59))/" \
+    -e "s/19192-19291/$((port + 60))-$((port + 99))/" \
+    -e "s/\b9092\b/$port/; s/\b9094\b/$((port + 3))/; s/\b9095\b/$((port + 4))/" \
+    -e "s/\b9096\b/$((port + 1))/" README.md >"$dir/README.md"
+  blocks yaml "$dir/README.md" | (cd "$dir/work" && mkdir policies && awk '
+    /^# block/ { out = ""; next }
+    out == "" { if ($0 !~ /^# [a-z\/]+\.yaml$/) { print "a block that names no file: " $0; exit 1 }
+      out = $2 }
+    { print >out }') || { kill "$broker"; return 1; }
+  ln -s "$(realpath "${CARGO_TARGET_DIR:-target}/debug/kordon")" "$dir/bin/kordon"
+  for tool in producer:ConsoleProducer consumer:consumer.ConsoleConsumer; do
+    class=${tool#*:}
+    printf '#!/bin/bash\nexec java -Xmx256m -XX:TieredStopAtLevel=1 -cp "%s/*" %s "$@"\n' "$libs" \
+      "org.apache.kafka.tools.$class" >"$dir/bin/kafka-console-${tool%%:*}.sh"
+    chmod +x "$dir/bin/kafka-console-${tool%%:*}.sh"
+  done
+  local java=yes
+  command -v java >/dev/null && [ -d "$libs" ] || {
+    java=no
+    echo 'SKIPPED: the commands of Kafka itself: no Java, or tests/lab/setup.sh has not run'
+  }
+  blocks sh "$dir/README.md" | awk -v java="$java" '
+    /^# block/ { n++; next }
+    n == 1 || !NF { next }
+    /\\$/ { sub(/ *\\$/, ""); held = held $0; next }
+    held { sub(/^ +/, " "); $0 = held $0; held = "" }
+    java == "no" && /kafka-[a-z-]+\.sh/ { next }
+    { gsub(/\\/, "\\\\"); shown = $0; gsub(/\047/, "\047\\\047\047", shown)
+      print "printf \"+ %s\\n\" \047" shown "\047" }
+    / & kordon=/ { print; print "trap \047kill $kordon 2>/dev/null\047 EXIT"; next }
+    /# refused$/ {
+      print "if { " substr($0, 1, index($0, "# refused") - 1) "; }"
+      print "then echo \"not refused\"; exit 1; fi"
+      next
+    }
+    { sub(/ +# .*/, ""); print "{ " $0 "; } || { echo \"failed: $?\"; exit 1; }" }
+    ' >"$dir/commands"
+  (cd "$dir/work" && PATH=$dir/bin:$PATH KAFKA=127.0.0.1:$((port + 2)) bash "$dir/commands" \
+    2>"$dir/stderr")
+  code=$?
+  [ "$code" = 0 ] || tail -n 20 "$dir/stderr" "$dir/broker"
+  kill "$broker" 2>/dev/null
+  wait "$broker" 2>/dev/null
+  rm -rf "$dir"
+  return $code
+}
+# The chart renders, its kordon.yaml and policies are sound, and what its schema forbids it refuses.
+chart() {
+  local dir render version code=0 helm=$KORDON_CACHE/tools/bin/helm
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+  dir=$(mktemp -d) || return 1
+  "$helm" lint --strict helm/kordon || code=1
+  "$helm" lint --strict helm/kordon -f helm/kordon/ci/full.yaml || code=1
+  # A helm that `go install` built takes the cluster to be of a long gone version.
+  template() { "$helm" template --kube-version 1.30.0 try helm/kordon "$@"; }
+  template >"$dir/plain.yaml" || code=1
+  template -f helm/kordon/ci/full.yaml >"$dir/full.yaml" || code=1
+  template --set audit=nowhere 2>&1 | grep -q 'audit.*must be one of' \
+    || { echo 'values.schema.json lets `audit: nowhere` pass'; code=1; }
+  grep -qF "image: \"kordon:$version\"" "$dir/full.yaml" \
+    || { echo "the chart's image is not version $version"; code=1; }
+  # As a part of an app's own chart, as helm/kordon/README.md has it.
+  mkdir -p "$dir/app/charts" "$dir/app/templates" && cp -r helm/kordon "$dir/app/charts/" || code=1
+  printf '%s\n' 'apiVersion: v2' 'name: app' 'version: 1.0.0' 'dependencies:' \
+    '  - {name: kordon, version: 0.1.0, repository: "file://charts/kordon"}' >"$dir/app/Chart.yaml"
+  echo 'kordon: {secrets: [{name: upstream, secretName: kafka-ca}]}' >"$dir/app/values.yaml"
+  printf '%s\n' 'apiVersion: v1' 'kind: Pod' 'metadata:' '  name: app' '  annotations:' \
+    '    kordon/checksum: {{ include "kordon.checksum" . }}' 'spec:' '  initContainers:' \
+    '    {{- include "kordon.container" . | nindent 4 }}' '  volumes:' \
+    '    {{- include "kordon.volumes" . | nindent 4 }}' >"$dir/app/templates/pod.yaml"
+  "$helm" lint --strict "$dir/app" >"$dir/app.log" || { cat "$dir/app.log"; code=1; }
+  "$helm" template --kube-version 1.30.0 try "$dir/app" >"$dir/app.yaml" || code=1
+  grep -q 'mountPath: /etc/kordon/upstream' "$dir/app.yaml" && grep -q 'secretName: "kafka-ca"' \
+    "$dir/app.yaml" || { echo 'the templates do nothing in the chart of an app'; code=1; }
+  # The files of the ConfigMaps, where the container sees them.
+  for render in plain full; do
+    rm -rf "$dir/etc" && mkdir -p "$dir/etc/config" "$dir/etc/policies" "$dir/etc/schemas"
+    awk -v dir="$dir/etc" '
+      /^---/ { out = map = "" }
+      /^  name: .*-(config|policies|schemas)$/ { map = $2; sub(/.*-/, "", map) }
+      map && /^  [^ ]+: \|$/ { out = dir "/" map "/" substr($1, 1, length($1) - 1); next }
+      out && /^    / { print substr($0, 5) >out; next }
+      out && NF { out = "" }' "$dir/$render.yaml"
+    sed -i "s|/etc/kordon|$dir/etc|" "$dir/etc/config/kordon.yaml" || code=1
+    echo "$render:" && cat "$dir/etc/config/kordon.yaml"
+    kordon check --strict "$dir/etc/config/kordon.yaml" || code=1
+  done
+  rm -rf "$dir"
+  return $code
+}
+# The first of a hundred ports that nobody listens on, below the range of outgoing connections.
+free_ports() {
+  local from port try
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    from=$((20000 + RANDOM % 120 * 100))
+    for ((port = from; port < from + 100; port++)); do
+      if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue 2; fi
+    done
+    echo "$from"
+    return
+  done
+  return 1
 }
 
 mode=full only=
@@ -156,7 +285,7 @@ while read -r name cap when; do
   echo "── $name (at most $cap min)"
   case $broken:$name in
     yes:unit | yes:layouts | yes:policy | yes:embedded | yes:demo | yes:policies | yes:readme \
-      | yes:real | yes:bench | yes:clippy | yes:rustdoc)
+      | yes:helm | yes:real | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip
       ;;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// upwards: the pure core first, the edges last. `*`: all.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Words that all stages share; they know nothing of ours but each other.
+    ("broker", &[]),
     ("clock", &[]),
     ("principal", &[]),
     ("problem", &[]),
@@ -29,17 +30,33 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["apis", "clock", "policy", "principal"]),
     (
         "net",
-        &["clock", "identity", "principal", "problem", "telemetry"],
+        &[
+            "broker",
+            "clock",
+            "identity",
+            "principal",
+            "problem",
+            "telemetry",
+        ],
     ),
     (
         "upstream",
-        &["apis", "clock", "net", "problem", "telemetry", "wire"],
+        &[
+            "apis",
+            "broker",
+            "clock",
+            "net",
+            "problem",
+            "telemetry",
+            "wire",
+        ],
     ),
     // The path of a request.
     (
         "session",
         &[
             "apis",
+            "broker",
             "clock",
             "identity",
             "policy",
@@ -52,6 +69,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "apis",
+            "broker",
             "clock",
             "identity",
             "net",
@@ -70,6 +88,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "broker",
             "apis",
             "document",
             "identity",

@@ -35,7 +35,7 @@ const STARTS: usize = 3;
 #[derive(Parser)]
 #[command(after_help = "Example: cargo bench --bench end_to_end -- --quick")]
 struct Options {
-    /// Under a minute: one round, less data, this generator's load only
+    /// One round, less data, this generator's load only: about a minute
     #[arg(long)]
     quick: bool,
     /// Rounds [default: 5, with --quick 1]
@@ -136,7 +136,7 @@ fn run(options: &Options) -> Outcome<bool> {
             for running in &running {
                 ground
                     .run(case, running, &mut report)
-                    .map_err(|error| format!("{} over {}: {error}", case.name, running.route))?;
+                    .map_err(|error| format!("{}: {}", case.name, running.blame(&error)))?;
             }
         }
     }
@@ -274,7 +274,7 @@ fn memory(
     for &route in order {
         let running = launcher.start(route)?;
         let Some(pid) = running.pid() else { continue };
-        let idle = memory::idle(&running, pid, topic)?;
+        let idle = memory::idle(&running, pid, topic).map_err(|error| running.blame(&error))?;
         let mut note = |figure: &str, value| report.note(target::MEMORY, figure, route, value);
         note("idle MiB", idle.idle_mib);
         for (count, value) in [1, 100, 1000].iter().zip(idle.with_connections_mib) {
@@ -289,7 +289,8 @@ fn memory(
         let running = launcher.start(route)?;
         let Some(pid) = running.pid() else { continue };
         let answers = if options.quick { 6 } else { 15 };
-        let large = memory::large(&running, pid, topic, answers)?;
+        let large =
+            memory::large(&running, pid, topic, answers).map_err(|error| running.blame(&error))?;
         note("peak MiB, 50 MiB answers", large.peak_mib);
         note("growth MiB, 50 MiB answers", large.growth_mib);
         note("peak MiB, 8 slow consumers", large.slow_peak_mib);

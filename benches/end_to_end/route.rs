@@ -71,6 +71,16 @@ impl Running {
     pub fn pid(&self) -> Option<u32> {
         self.proxy.as_ref().map(Process::pid)
     }
+
+    /// An error on this route, with what the proxy had to say.
+    pub fn blame(&self, error: &dyn std::fmt::Display) -> String {
+        let log = self
+            .proxy
+            .as_ref()
+            .map(Process::log_tail)
+            .unwrap_or_default();
+        format!("over {}: {error}\n{log}", self.route)
+    }
 }
 
 impl Launcher {

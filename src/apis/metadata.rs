@@ -30,8 +30,10 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         } else {
             [0; 16]
         };
-        let named = topic.text("Name").map(str::to_owned);
-        if named.is_none() && (version < 12 || id == [0; 16]) {
+        // With an id the name does not count: the Java client sends an empty one.
+        let by_id = id != [0; 16];
+        let named = topic.text("Name").filter(|_| !by_id).map(str::to_owned);
+        if named.is_none() && (version < 12 || !by_id) {
             // The broker has an answer of its own for requests that make no sense.
             return true;
         }

@@ -70,7 +70,8 @@ pub static TABLE: [Api; KEYS] = [
         q.need(Read, Group, "GroupId")?;
         q.strip_topics("Topics", Read, "Topics")
     }), Each("Topics", "Topics")),
-    row(9, "OffsetFetch", (1, 10), Client, Named(groups::offset_fetch), Own(groups::refuse_offset_fetch))
+    row(9, "OffsetFetch", (1, 10), Client, Named(groups::offset_fetch),
+        Own(groups::refuse_offset_fetch))
         .filtered(groups::filter_offset_fetch),
     row(10, "FindCoordinator", (0, 6), Client, Named(groups::find_coordinator), Unused),
     row(11, "JoinGroup", (0, 9), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
@@ -164,7 +165,9 @@ pub static TABLE: [Api; KEYS] = [
     row(63, "BrokerHeartbeat", (0, 1), BrokerOnly, Never(CONTROLLER), Unused),
     row(64, "UnregisterBroker", (0, 0), Client, Cluster(Alter), Top),
     row(65, "DescribeTransactions", (0, 0), Client,
-        Named(|q| q.strip_names("TransactionalIds", Describe, TransactionalId, "TransactionStates")),
+        Named(|q| {
+            q.strip_names("TransactionalIds", Describe, TransactionalId, "TransactionStates")
+        }),
         Unused)
         .filtered(transactions::filter_describe),
     row(66, "ListTransactions", (0, 2), Client,

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::admin::{
     AdminState, BrokerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
@@ -316,9 +316,9 @@ struct Control {
 
 impl Control {
     fn run(self) {
-        let runtime = match tokio::runtime::Builder::new_current_thread()
+        let runtime = match Builder::new_current_thread()
             .enable_all()
-            .build()
+            .build_local(LocalOptions::default())
         {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -335,7 +335,7 @@ impl Control {
             mut ended,
         } = self;
         let readiness = state.readiness.clone();
-        LocalSet::new().block_on(&runtime, async move {
+        runtime.block_on(async move {
             if let Some(admin) = admin {
                 let mut ended = ended.clone();
                 tokio::task::spawn_local(async move {

@@ -13,8 +13,9 @@ mod read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::broker::BrokerAddr;
 use crate::identity::settings::IdentitySettings;
-use crate::net::settings::{BrokerAddr, ClientTls, ListenerSettings};
+use crate::net::settings::{ClientTls, ListenerSettings};
 use crate::problem::Problems;
 
 pub use guards::Guards;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::overlap::{self, Ports};
 use super::{AuditSink, Authorization, Config, Guards, Upstream, file, guards, limits, listener};
+use crate::broker::BrokerAddr;
 use crate::document::{self, Fields, Node, Value, substitute, unsupported};
-use crate::net::settings::{BrokerAddr, ClientTls};
+use crate::net::settings::ClientTls;
 use crate::policy::parse;
 use crate::policy::rule::PrincipalPattern;
 use crate::problem::{Place, Problems};

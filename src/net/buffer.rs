@@ -3,8 +3,12 @@
 //! moved twice what it moved with 8 KiB (fewer system calls for the same bytes).
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
 
 use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of a buffer when it is handed out; only the pages that are written become resident.
 pub const BUFFER_BYTES: usize = 256 * 1024;
@@ -34,6 +38,29 @@ pub fn give(mut buffer: BytesMut) {
             }
         });
     }
+}
+
+/// Reads once into `buffer`, of which `missing` bytes are still to come; 0: the end. An empty
+/// buffer is lent by the pool only for as long as there are bytes to read: while this waits, it
+/// has none. (Asking for readiness first and reading then would cost a second system call, since
+/// only a read that finds nothing clears the readiness.)
+pub async fn read<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    buffer: &mut BytesMut,
+    missing: usize,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        if buffer.capacity() == 0 {
+            *buffer = take();
+        }
+        grow(buffer, missing);
+        let read = pin!(reader.read_buf(buffer)).poll(cx);
+        if read.is_pending() && buffer.is_empty() {
+            give(std::mem::take(buffer));
+        }
+        read
+    })
+    .await
 }
 
 /// Makes room for more bytes of a message of which `missing` are still to come: as much as has

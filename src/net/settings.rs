@@ -66,12 +66,3 @@ pub struct ClientTls {
     /// PEM certificate chain and private key for mTLS.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
-
-/// A broker's address as configured or as its cluster tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BrokerAddr {
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}

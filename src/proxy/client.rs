@@ -9,8 +9,9 @@ use super::Proxy;
 use super::judge::{Denial, Judge, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
+use crate::broker::BrokerAddr;
+use crate::broker::Target;
 use crate::clock;
-use crate::net::settings::BrokerAddr;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
 use crate::principal::Principal;
@@ -19,7 +20,6 @@ use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
 use crate::telemetry::audit::{Entry, Resource, Verdict};
 use crate::telemetry::{ConnectionMetrics, Outcome, Reason};
-use crate::upstream::Target;
 use crate::wire::records::Scratch;
 
 /// See the module.

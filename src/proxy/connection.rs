@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::client::{Client, Place};
 use super::listener::Identity;
 use super::{Permit, Proxy, requests, responses};
+use crate::broker::Target;
 use crate::clock;
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
@@ -24,7 +25,6 @@ use crate::session::handshake::{self, Failure, Handshake, Identified, Step, Toke
 use crate::session::inflight::InFlight;
 use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
-use crate::upstream::Target;
 use crate::upstream::dial::{DialError, DialFailure};
 use crate::wire::frame;
 

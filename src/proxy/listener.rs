@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::ServerConfig;
 
+use crate::broker::{BrokerId, Target};
 use crate::identity::settings::MtlsSettings;
 use crate::net::listen::Doors;
 use crate::net::ports::Ports;
 use crate::net::settings::{Advertise, ListenerSettings};
 use crate::principal::Principal;
 use crate::session::handshake::TokenCheck;
-use crate::upstream::{BrokerId, Target};
 
 /// How the clients of a listener prove who they are.
 #[derive(Debug)]

@@ -27,10 +27,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::broker::BrokerId;
 use crate::session::fetch_sessions::FetchSessions;
 use crate::telemetry::Recorder;
 use crate::telemetry::audit::Audit;
-use crate::upstream::{BrokerId, Cluster};
+use crate::upstream::Cluster;
 
 use listener::Listener;
 use snapshot::Snapshot;

@@ -3,8 +3,8 @@
 //! 1. [`glance`] reads the frame in place: its row, the session's state, what it charges, and,
 //!    on the hot path (Produce, Fetch), whether everything in it is allowed as it stands. Most
 //!    requests go on from here byte for byte.
-//! 2. [`weigh`](super::weigh::weigh) reads it as a tree, asks the rules about each resource, takes out what is
-//!    refused, and has either a smaller request for the broker or an answer.
+//! 2. [`weigh`](super::weigh::weigh) reads it as a tree, asks the rules about each resource,
+//!    takes out what is refused, and has either a smaller request for the broker or an answer.
 
 use bytes::Bytes;
 

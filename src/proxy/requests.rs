@@ -82,23 +82,13 @@ async fn pump(
         }
         match stop {
             Stop::Incomplete(missing) => {
-                if buffer.is_empty() {
-                    buffer::give(std::mem::take(buffer));
-                }
                 // A drain does not wait for the rest of a frame: it was never accepted.
-                tokio::select! {
-                    readable = client.readable() => readable?,
+                let read = tokio::select! {
+                    read = buffer::read(client, buffer, missing) => read,
                     _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
-                }
-                if buffer.capacity() == 0 {
-                    *buffer = buffer::take();
-                }
-                buffer::grow(buffer, missing);
-                match client.try_read_buf(buffer) {
-                    Ok(0) => return Ok(End::Client),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => return Ok(End::Client),
+                };
+                if !matches!(read, Ok(1..)) {
+                    return Ok(End::Client);
                 }
             }
             Stop::Muted => {
@@ -212,7 +202,7 @@ fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> En
         client.metrics.request(api.key, Outcome::Closed);
     }
     client.refused_otherwise(api, None, reason, why, None);
-    tracing::debug!(
+    tracing::info!(
         connection = client.number,
         api = api.map(|a| a.name),
         why,

@@ -377,21 +377,9 @@ impl Pump<'_, '_, '_> {
 
     /// Reads once. Waits without a buffer if there is nothing in it.
     async fn read(&mut self, missing: usize) -> Result<(), Broken> {
-        loop {
-            if self.buffer.is_empty() {
-                self.release();
-            }
-            self.broker.readable().await?;
-            if self.buffer.capacity() == 0 {
-                self.buffer = buffer::take();
-            }
-            buffer::grow(&mut self.buffer, missing);
-            match self.broker.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(Broken::Connection),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        match buffer::read(&mut self.broker, &mut self.buffer, missing).await? {
+            0 => Err(Broken::Connection),
+            _ => Ok(()),
         }
     }
 

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use super::{Permit, Proxy, connection};
 use crate::net::listen::Accepted;
@@ -34,13 +35,10 @@ impl Workers {
         };
         for number in 0..count.clamp(1, WORKERS_MAX) {
             let (sender, receiver) = unbounded_channel();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             let proxy = Arc::clone(proxy);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || LocalSet::new().block_on(&runtime, serve(proxy, receiver)))?;
+                .spawn(move || work(proxy, receiver))?;
             workers.senders.push(sender);
             workers.threads.push(thread);
         }
@@ -62,6 +60,18 @@ impl Workers {
         for thread in self.threads {
             let _ = thread.join();
         }
+    }
+}
+
+/// A runtime of its own kind: on a `LocalSet` each event that wakes a connection also writes to
+/// the poller's own descriptor, which costs two system calls.
+fn work(proxy: Arc<Proxy>, receiver: UnboundedReceiver<(Accepted, Permit)>) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(proxy, receiver)),
+        Err(error) => tracing::error!(%error, "cannot start a worker"),
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::net::settings::BrokerAddr;
+use crate::broker::BrokerAddr;
 use crate::principal::Principal;
 use crate::wire::tree::StructNode;
 

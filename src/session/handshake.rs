@@ -335,8 +335,8 @@ pub fn unsupported_versions_answer(frame: &[u8]) -> Option<Bytes> {
     if key != API_VERSIONS || api.versions.contains(version) {
         return None;
     }
-    // The header of an unknown version is read as the newest one; its body is not read.
-    let head = RequestHeader::read(frame, true).ok()?;
+    // The header of a version to come is read as the newest one; the body is not read.
+    let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
     let mut response = empty(api);
     versions::unsupported(&mut response, (api.versions.min, api.versions.max));
     Some(answer(api, 0, head.correlation_id, &response))

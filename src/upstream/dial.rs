@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::net::settings::BrokerAddr;
+use crate::broker::BrokerAddr;
 use crate::net::stream::Stream;
 
 /// How long resolving a name and connecting may take.

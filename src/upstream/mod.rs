@@ -10,4 +10,4 @@ pub mod dial;
 pub mod topology;
 
 pub use control::Cluster;
-pub use topology::{BrokerId, Target, Topology};
+pub use topology::Topology;

@@ -4,24 +4,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::net::settings::BrokerAddr;
-
-/// Kafka's node id.
-pub type BrokerId = i32;
+use crate::broker::{BrokerAddr, BrokerId};
 
 /// Most brokers that are remembered.
 pub const BROKERS_MAX: usize = 10_000;
 /// Most topic ids that are remembered; the oldest is forgotten first and asked for again.
 pub const TOPIC_IDS_MAX: usize = 100_000;
-
-/// Where a client connection leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Any broker of the bootstrap list.
-    Bootstrap,
-    /// This broker.
-    Broker(BrokerId),
-}
 
 /// See the module.
 #[derive(Debug, Default)]

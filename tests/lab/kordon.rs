@@ -68,6 +68,15 @@ impl Kordon {
     /// The matrix's proxy: one listener with a static identity, ACLs on, the admin endpoint on.
     /// `host` is `BEHIND_RELAY` or `IN_FRONT`; clients are always told `localhost`.
     pub fn matrix(host: &str, upstream: &[String]) -> Result<Kordon, String> {
+        Kordon::with_policy(host, upstream, MATRIX_POLICY)
+    }
+
+    /// The same with every right on every name.
+    pub fn permissive(host: &str, upstream: &[String]) -> Result<Kordon, String> {
+        Kordon::with_policy(host, upstream, &MATRIX_POLICY.replace("matrix.*", "*"))
+    }
+
+    fn with_policy(host: &str, upstream: &[String], policy: &str) -> Result<Kordon, String> {
         let bootstrap = serde_json::to_string(upstream).unwrap();
         let config = |ports: &Ports| {
             format!(
@@ -87,7 +96,7 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
                 admin = ports.admin,
             )
         };
-        Kordon::start(host, config, &[("policies/matrix.yaml", MATRIX_POLICY)])
+        Kordon::start(host, config, &[("policies/matrix.yaml", policy)])
     }
 
     /// SIGTERM, then the exit status; `None` when it did not end within `limit`.
@@ -146,7 +155,8 @@ metadata: {name: matrix}
 spec:
   principals: ["User:matrix"]
   rules:
-    - {allow: [Create, Delete, Alter, Describe, AlterConfigs, DescribeConfigs], topics: ["matrix.*"]}
+    - allow: [Create, Delete, Alter, Describe, AlterConfigs, DescribeConfigs]
+      topics: ["matrix.*"]
     - {allow: [Read, Write], topics: ["matrix.*"]}
     - {allow: [All], groups: ["matrix.*"]}
     - {allow: [All], transactionalIds: ["matrix.*"]}

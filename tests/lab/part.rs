@@ -1,4 +1,5 @@
-//! What `setup.sh` could get and what it could not: a tier without its toolchain is skipped, loudly.
+//! What `setup.sh` could get and what it could not: a tier without its toolchain is skipped,
+//! loudly.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -10,6 +10,7 @@ mod lab;
 
 mod disturbance;
 mod matrix;
+mod surface;
 mod tally;
 
 use lab::client::{self, Client};
@@ -52,11 +53,12 @@ impl Choice {
 const WAYS: [&str; 2] = ["direct", "kordon"];
 
 type Scenario = fn(&Choice, &mut Tally) -> Result<(), String>;
-const SCENARIOS: [(&str, Scenario); 4] = [
+const SCENARIOS: [(&str, Scenario); 5] = [
     ("matrix", matrix::newest),
     ("old", matrix::old),
     ("leaders", disturbance::leaders),
     ("term", disturbance::term),
+    ("surface", surface::surface),
 ];
 
 fn main() -> ExitCode {

@@ -31,40 +31,47 @@ final class Traffic {
     private void go(Settings settings, String topic, int seconds) throws Exception {
         var errors = new TreeMap<String, Integer>();
         var reader = new Thread(() -> read(settings, topic));
+        reader.setDaemon(true);
         reader.start();
         long announced = 0;
         int sent = 0;
-        try (var producer = settings.producer("acks", "all", "enable.idempotence", true,
-                "delivery.timeout.ms", Math.max(grace, 6) * 1000, "request.timeout.ms", 5_000)) {
-            long from = System.nanoTime();
-            while (System.nanoTime() - from < seconds * 1_000_000_000L && !stopped()) {
-                while (sent < (System.nanoTime() - from) / (1_000_000_000L / PER_SECOND)) {
-                    int id = sent++;
-                    producer.send(new ProducerRecord<>(topic, Events.text("" + id)), (answer, error) -> {
-                        synchronized (this) {
-                            if (error == null) {
-                                acknowledged.set(id);
-                            } else {
-                                refused.incrementAndGet();
-                                errors.merge(Facts.error(error), 1, Integer::sum);
-                            }
-                        }
-                    });
-                }
-                if (announced == 0) {
+        var producer = settings.producer("acks", "all", "enable.idempotence", true,
+                "delivery.timeout.ms", Math.max(grace, 6) * 1000, "request.timeout.ms", 5_000,
+                "max.block.ms", 5_000);
+        long from = System.nanoTime();
+        while (System.nanoTime() - from < seconds * 1_000_000_000L && !stopped()) {
+            // With no broker in reach the client forgets its metadata, and every send waits for new.
+            while (sent < (System.nanoTime() - from) / (1_000_000_000L / PER_SECOND) && !stopped()) {
+                int id = sent++;
+                producer.send(new ProducerRecord<>(topic, Events.text("" + id)), (answer, error) -> {
                     synchronized (this) {
-                        announced = acknowledged.isEmpty() || consumed.isEmpty() ? 0 : sent;
+                        if (error == null) {
+                            acknowledged.set(id);
+                        } else {
+                            refused.incrementAndGet();
+                            errors.merge(Facts.error(error), 1, Integer::sum);
+                        }
                     }
-                    if (announced > 0) {
-                        Facts.print(Map.of("flows", announced));
-                    }
-                }
-                Thread.sleep(5);
+                });
             }
-            producer.flush();
+            if (announced == 0) {
+                synchronized (this) {
+                    announced = acknowledged.isEmpty() || consumed.isEmpty() ? 0 : sent;
+                }
+                if (announced > 0) {
+                    Facts.print(Map.of("flows", announced));
+                }
+            }
+            Thread.sleep(5);
         }
+        // Without brokers in reach a flush or a close in good order may wait for good.
+        var flush = new Thread(producer::flush);
+        flush.setDaemon(true);
+        flush.start();
+        flush.join(Math.max(grace, 6) * 1000L + 2_000);
+        producer.close(Duration.ZERO);
         done = true;
-        reader.join();
+        reader.join(grace * 1000L + 5_000);
         var line = new LinkedHashMap<String, Object>();
         synchronized (this) {
             BitSet missing = (BitSet) acknowledged.clone();
@@ -91,7 +98,9 @@ final class Traffic {
     private void read(Settings settings, String topic) {
         Map<String, Object> stock = settings.consumer("group.id", topic + ".reader", "session.timeout.ms", 10_000,
                 "heartbeat.interval.ms", 1_000, "request.timeout.ms", 5_000);
-        try (var consumer = new KafkaConsumer<byte[], byte[]>(stock)) {
+        // Not closed in good order: that waits for a coordinator, which may be out of reach.
+        var consumer = new KafkaConsumer<byte[], byte[]>(stock);
+        try {
             consumer.subscribe(List.of(topic));
             long until = Long.MAX_VALUE;
             long commitAt = System.nanoTime();
