@@ -226,3 +226,31 @@ spec: {for: {user: app}, limits: {produce: 1KiB/s}}
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert!(Client::connect(lab.address("app"), "it").await.is_err());
 }
+
+#[tokio::test]
+async fn many_clients_at_once_each_get_their_own_answers() {
+    let lab = std::rc::Rc::new(Lab::new());
+    let work = async |lab: std::rc::Rc<Lab>, number: usize| {
+        let mut client = lab.client(["app", "other"][number % 2]).await;
+        for round in 0..10_usize {
+            let index = i32::try_from(round % 4).unwrap();
+            let topics = [("open.b", "secret.a"), ("secret.a", "open.b")][round % 2];
+            let parts = [
+                (topics.0, index % 2, batch(&[b"x"])),
+                (topics.1, index % 2, batch_of(number)),
+            ];
+            let answer = client.call(9, &produce(-1, &parts)).await.unwrap();
+            assert_eq!(part(&answer, "open.b", index % 2).error_code, 0);
+            assert_eq!(part(&answer, "secret.a", index % 2).error_code, 29);
+        }
+    };
+    let mut clients = tokio::task::JoinSet::new();
+    let set = tokio::task::LocalSet::new();
+    for number in 0..100 {
+        clients.spawn_local_on(work(std::rc::Rc::clone(&lab), number), &set);
+    }
+    set.await;
+    clients.join_all().await;
+    let ends = [0, 1].map(|index| lab.broker().end_offset("open.b", index).unwrap());
+    assert_eq!(ends.iter().sum::<i64>(), 1_000);
+}

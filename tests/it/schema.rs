@@ -230,3 +230,26 @@ async fn t30_a_bad_record_without_acknowledgement_ends_the_connection() {
     lab.arrived("typed.a", 1).await;
     assert_eq!(lab.broker().end_offset("typed.a", 1), Some(0));
 }
+
+#[tokio::test]
+async fn partitions_of_a_topic_that_is_named_by_id_are_answered_in_one_place() {
+    let lab = lab();
+    let mut client = lab.app().await;
+    let id = client.metadata(Some(&["typed.a"])).await.unwrap().topics[0].topic_id;
+    let good = records(&[order("a")], Compression::None);
+    let parts = [
+        ("", 0, good.clone()),
+        ("", 1, batch(&[b"plain"])),
+        ("", 2, good),
+    ];
+    let mut request = produce(-1, &parts);
+    request.topic_data[0].topic_id = id;
+    let answer = client.call(13, &request).await.unwrap();
+    assert_eq!(
+        (answer.responses.len(), answer.responses[0].topic_id),
+        (1, id)
+    );
+    let codes = [0, 1, 2].map(|index| part(&answer, "", index).error_code);
+    assert_eq!(codes, [0, 87, 0]);
+    assert_eq!(lab.broker().end_offset("typed.a", 1), Some(0));
+}

@@ -474,3 +474,15 @@ async fn an_unauthenticated_connection_costs_no_connection_to_the_broker() {
     assert!(lab.broker().connections() <= before);
     assert_eq!(lab.metric("kordon_upstream_connections", &[]), 0.0);
 }
+
+#[tokio::test]
+async fn t33_a_token_that_is_too_long_is_refused_though_its_signature_is_good() {
+    let lab = Lab::new();
+    for (bytes, good) in [(8_000, true), (14_000, false), (60_000, false)] {
+        let long = json!({"pad": "x".repeat(bytes)});
+        let mut client = lab.client("tokens").await;
+        let answer = say_token(&mut client, &Signer::trusted().token("alice", long)).await;
+        let opened = answer.error_code == 0 && answer.auth_bytes.is_empty();
+        assert_eq!(opened, good, "{bytes} bytes");
+    }
+}

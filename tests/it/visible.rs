@@ -434,3 +434,21 @@ async fn t16_a_brokers_configuration_tells_no_address() {
         .unwrap();
     assert_eq!(answer.results[0].error_code, 31);
 }
+
+#[tokio::test]
+async fn t15_all_topics_are_filtered_in_every_way_to_ask_for_them() {
+    let lab = Lab::new();
+    let mut client = lab.app().await;
+    for version in 0..=13 {
+        let all = if version == 0 { Some(Vec::new()) } else { None };
+        let request = MetadataRequest::default().with_topics(all);
+        let answer = client.call(version, &request).await.unwrap();
+        let mut names: Vec<_> = answer
+            .topics
+            .iter()
+            .map(|topic| topic.name.as_ref().unwrap().to_string())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["open.a", "open.b", "typed.a"], "version {version}");
+    }
+}
