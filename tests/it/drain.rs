@@ -120,3 +120,40 @@ async fn half_a_frame_and_half_a_handshake_do_not_hold_the_process() {
         begun.elapsed()
     );
 }
+
+/// Writes until the connection ends; how many answers came.
+async fn write_on(mut client: Client) -> i64 {
+    let mut written = 0;
+    for id in 1.. {
+        // Two at a time, so that one is always under way.
+        let write = produce_request("open.a", id % 4, batch_of(2_000), -1);
+        if client.send(9, &write).await.is_err() || client.send(9, &write).await.is_err() {
+            break;
+        }
+        for _ in 0..2 {
+            let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, client.frame()).await else {
+                return written;
+            };
+            written += 1;
+        }
+    }
+    written
+}
+
+#[tokio::test]
+async fn under_load_what_the_broker_holds_is_what_clients_were_told() {
+    let mut lab = child();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        clients.spawn(write_on(lab.app().await));
+    }
+    seen(&lab, 0, 500).await;
+    lab.signal("TERM");
+    let told: i64 = clients.join_all().await.into_iter().sum();
+    assert_eq!(lab.ended().await.code(), Some(0));
+    let held: i64 = (0..4)
+        .map(|i| lab.broker().end_offset("open.a", i).unwrap())
+        .sum();
+    assert_eq!(told, held);
+    assert!(told >= 500, "{told}");
+}

@@ -254,3 +254,29 @@ async fn many_clients_at_once_each_get_their_own_answers() {
     let ends = [0, 1].map(|index| lab.broker().end_offset("open.b", index).unwrap());
     assert_eq!(ends.iter().sum::<i64>(), 1_000);
 }
+
+#[tokio::test]
+async fn policies_that_change_under_load_disturb_nobody_whom_they_do_not_concern() {
+    let lab = Lab::new();
+    let mut clients = Vec::new();
+    for listener in ["app", "other", "app", "other"] {
+        clients.push(lab.client(listener).await);
+    }
+    for round in 0..20 {
+        let extra = ["\"open.*\", \"secret.*\"", "\"open.*\""][round % 2];
+        lab.reload(&POLICY.replace("\"open.*\"", extra));
+        for client in &mut clients {
+            let parts = ["open.a", "secret.a"].map(|topic| (topic, 0, batch(&[b"x"])));
+            let answer = client.call(9, &produce(-1, &parts)).await.unwrap();
+            assert_eq!(part(&answer, "open.a", 0).error_code, 0);
+            let code = if round % 2 == 0 { 0 } else { 29 };
+            assert_eq!(
+                part(&answer, "secret.a", 0).error_code,
+                code,
+                "round {round}"
+            );
+        }
+    }
+    assert_eq!(lab.broker().end_offset("open.a", 0), Some(80));
+    assert_eq!(lab.broker().end_offset("secret.a", 0), Some(40));
+}
