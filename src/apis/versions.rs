@@ -3,7 +3,7 @@
 
 use super::errors::{INVALID_REQUEST, UNSUPPORTED_VERSION};
 use super::lens::Answered;
-use super::{API_VERSIONS, Api, PRODUCE, lookup};
+use super::{API_VERSIONS, Api, PRODUCE, SASL_AUTHENTICATE, SASL_HANDSHAKE, lookup};
 use crate::wire::tree::StructNode;
 
 /// Leaves in the answer what the table has too, each in the versions that both have.
@@ -17,15 +17,43 @@ pub fn intersect_for(response: &mut StructNode, version: i16) {
         let Some(api) = i16::try_from(entry.int("ApiKey")).ok().and_then(lookup) else {
             return false;
         };
+        if is_own(api.key) {
+            return false;
+        }
         let min = entry.int("MinVersion").max(advertised_min(api).into());
         let max = entry.int("MaxVersion").min(api.versions.max.into());
         entry.set_int("MinVersion", min).set_int("MaxVersion", max);
         api.is_for_clients() && min <= max
     });
+    if response.int("ErrorCode") == 0 {
+        offer_own(response);
+    }
     // Before version 4 a feature's range cannot start at 0 (KIP-1022).
     if version < 4 {
         let features = response.structs_mut("SupportedFeatures");
         features.retain(|feature| feature.int("MinVersion") > 0);
+    }
+}
+
+/// SASL is spoken with this proxy, whatever the broker has. Clients that do not find
+/// SaslAuthenticate here fall back to bare tokens, without sessions and reasons (KIP-152).
+fn is_own(key: i16) -> bool {
+    key == SASL_HANDSHAKE || key == SASL_AUTHENTICATE
+}
+
+fn offer_own(response: &mut StructNode) {
+    for api in [SASL_HANDSHAKE, SASL_AUTHENTICATE]
+        .into_iter()
+        .filter_map(lookup)
+    {
+        let mut entry = response.element("ApiKeys");
+        entry
+            .set_int("ApiKey", api.key.into())
+            .set_int("MinVersion", api.versions.min.into())
+            .set_int("MaxVersion", api.versions.max.into());
+        let entries = response.structs_mut("ApiKeys");
+        let at = entries.partition_point(|e| e.int("ApiKey") < i64::from(api.key));
+        entries.insert(at, entry);
     }
 }
 

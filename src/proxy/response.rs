@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
 use super::weigh::framed;
+use crate::apis::errors::COORDINATOR_NOT_AVAILABLE;
 use crate::apis::lens::{self, recompute_operations, role_node};
 use crate::apis::{API_VERSIONS, Answered, METADATA, fetch as fetch_api};
 use crate::broker::BrokerAddr;
@@ -219,6 +220,12 @@ fn rewrite_brokers(
         let port = if keep { i64::from(port) } else { -1 };
         lens::set_role_at(element, Role::Host, version, Node::Bytes(Some(host.into())));
         lens::set_role_at(element, Role::Port, version, Node::Int(port));
+        if !keep && element.has("NodeId") && element.has("ErrorCode") {
+            // A coordinator: clients want an answer for each key they named.
+            element.set_int("NodeId", -1);
+            element.set_int("ErrorCode", COORDINATOR_NOT_AVAILABLE.into());
+            return true;
+        }
         keep
     });
 }

@@ -204,7 +204,12 @@ impl Handshake {
             return Err(Failure::Authzid);
         }
         match &self.current {
-            Some(current) if current.name != principal.name => Err(Failure::PrincipalChanged),
+            // The tenant decides over rules and quotas as the name does.
+            Some(current)
+                if current.name != principal.name || current.tenant != principal.tenant =>
+            {
+                Err(Failure::PrincipalChanged)
+            }
             _ => Ok(principal),
         }
     }

@@ -1,0 +1,17 @@
+//! The whole proxy in front of the embedded broker, over real sockets: sessions, identities,
+//! routing, quotas, schemas, policies, draining and limits, seen by clients that hide nothing.
+//! A name with `tNN` is the test of that row in the list of threats.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod drain;
+mod fetch;
+mod flow;
+mod identity;
+mod limits;
+mod policy;
+mod quota;
+mod routing;
+mod schema;
+mod session;
+mod support;
+mod visible;

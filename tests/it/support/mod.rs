@@ -1,0 +1,15 @@
+//! What the tests stand on: [`Lab`] is a directory with a configuration, an embedded broker, and
+//! a proxy in front of it; the rest are short words for requests and what comes back.
+
+mod broker;
+mod lab;
+mod pki;
+#[path = "../../lab/port.rs"]
+mod port;
+mod signer;
+mod wire;
+
+pub use lab::{Lab, POLICY};
+pub use pki::Pki;
+pub use signer::Signer;
+pub use wire::*;

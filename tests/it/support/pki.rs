@@ -1,0 +1,79 @@
+//! Certificates: an authority, the server's, and any client's.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
+};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// An authority and its certificate as PEM.
+pub struct Pki {
+    issuer: Issuer<'static, KeyPair>,
+    pub ca: String,
+}
+
+impl Pki {
+    pub fn new() -> Pki {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Pki { issuer, ca }
+    }
+
+    /// Writes `ca.pem`, `server.pem` and `server.key`.
+    pub fn write(&self, dir: &Path) {
+        let names = ["localhost", "*.kordon.example"];
+        let (cert, key) = self.leaf(&["server"], &names, ExtendedKeyUsagePurpose::ServerAuth);
+        fs::write(dir.join("ca.pem"), &self.ca).unwrap();
+        fs::write(dir.join("server.pem"), cert).unwrap();
+        fs::write(dir.join("server.key"), key).unwrap();
+    }
+
+    /// A certificate and its key; several common names make one that names nobody.
+    fn leaf(
+        &self,
+        common_names: &[&str],
+        names: &[&str],
+        usage: ExtendedKeyUsagePurpose,
+    ) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        let kinds = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+        for (name, kind) in common_names.iter().zip(kinds) {
+            params.distinguished_name.push(kind, *name);
+        }
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A client's settings that trust this authority; `None`: without a certificate.
+    pub fn client(&self, signed_by: &Pki, common_names: Option<&[&str]>) -> Arc<ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let Some(names) = common_names else {
+            return Arc::new(builder.with_no_client_auth());
+        };
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        let (cert, key) = signed_by.leaf(names, &[], usage);
+        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        Arc::new(builder.with_client_auth_cert(chain, key).unwrap())
+    }
+}
