@@ -24,23 +24,25 @@ minutes_max=58
 
 # name, cap in minutes, whether `--quick` runs it.
 tiers='
-  setup       5 full
+  setup       6 full
   fmt         1 quick
   tidy        2 quick
-  build      10 quick
-  clippy      5 quick
-  rustdoc     2 quick
-  deny        8 quick
+  build      16 quick
+  clippy      8 quick
+  rustdoc     4 quick
+  deny       10 quick
   advisories  1 quick
-  unit        3 quick
-  layouts     3 quick
+  unit        4 quick
+  layouts     4 quick
   policy      1 quick
-  embedded    2 quick
+  it          4 quick
+  embedded    3 quick
   demo        1 quick
   policies    1 quick
   readme      2 quick
-  real       12 full
-  bench      10 full
+  real       16 full
+  surface     7 full
+  bench      12 full
   helm        8 full
 '
 
@@ -103,6 +105,7 @@ tier_unit() { cargo test --locked --lib --bins && cargo test --locked --doc; }
 tier_layouts() { cargo test --locked --test layouts; }
 tier_policy() { cargo test --locked --test policy_oracle; }
 tier_embedded() { cargo test --locked --test embedded; }
+tier_it() { cargo test --locked --test it; }
 tier_demo() { kordon demo --once; }
 tier_policies() { kordon check policies/; }
 tier_readme() { readme; }
@@ -117,6 +120,7 @@ tier_helm() {
   chart
 }
 tier_real() { cargo test --locked --test real; }
+tier_surface() { cargo test --locked --test surface; }
 tier_bench() { cargo bench --locked --bench end_to_end -- --quick; }
 
 # The README opens with exactly two commands, of which this script is the second; every path of
@@ -284,7 +288,7 @@ while read -r name cap when; do
   [ "$left" -lt $((cap * 60)) ] || left=$((cap * 60))
   echo "── $name (at most $cap min)"
   case $broken:$name in
-    yes:unit | yes:layouts | yes:policy | yes:embedded | yes:demo | yes:policies | yes:readme \
+    yes:unit | yes:layouts | yes:policy | yes:embedded | yes:it | yes:surface | yes:demo | yes:policies | yes:readme \
       | yes:helm | yes:real | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip
