@@ -274,7 +274,8 @@ impl Stage {
             loop {
                 let answer = admin.call(3, 12, &metadata(topic));
                 let found = &answer.structs("Topics")[0];
-                if found.int("ErrorCode") == 0 {
+                // The broker is told of a topic a moment before it leads the partition.
+                if found.int("ErrorCode") == 0 && leads(&mut admin, topic) {
                     let id = found.uuid("TopicId");
                     let ids = self.ids.entry(side).or_default();
                     ids.insert((*topic).to_owned(), id);
@@ -396,6 +397,22 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Whether the broker answers for partition 0.
+fn leads(admin: &mut Socket, topic: &str) -> bool {
+    let mut offsets = request(2);
+    offsets.set_int("ReplicaId", -1);
+    let mut element = offsets.element("Topics");
+    element.set_text("Name", Some(topic));
+    let mut partition = element.element("Partitions");
+    partition
+        .set_int("CurrentLeaderEpoch", -1)
+        .set_int("Timestamp", -1);
+    element.structs_mut("Partitions").push(partition);
+    offsets.structs_mut("Topics").push(element);
+    let answer = admin.call(2, 7, &offsets);
+    answer.structs("Topics")[0].structs("Partitions")[0].int("ErrorCode") == 0
 }
 
 type Fine = fn(&StructNode) -> bool;
