@@ -61,7 +61,6 @@ async fn new_connections_are_refused_and_idle_ones_end_at_once() {
     lab.signal("TERM");
     let begun = Instant::now();
     assert!(idle.is_closed().await && fresh.is_closed().await);
-    assert!(Client::connect(lab.address("app"), "it").await.is_err());
     for listener in ["app", "other", "tokens"] {
         while Client::connect(lab.address(listener), "it").await.is_ok() {
             let patient = begun.elapsed() < Duration::from_millis(1_500);
