@@ -38,6 +38,8 @@ pub struct Client<'p> {
     pub session_end: Option<SystemTime>,
     /// A re-authentication that is under way.
     pub reauthentication: Option<Handshake>,
+    /// When the last re-authentication began.
+    pub reauthentication_begun: Option<Instant>,
     /// Its numbers.
     pub metrics: ConnectionMetrics,
     /// The broker behind the connection.
@@ -86,6 +88,7 @@ impl<'p> Client<'p> {
             principal: who.principal,
             session_end: who.session_end,
             reauthentication: None,
+            reauthentication_begun: None,
             metrics,
             broker,
             snapshot,
@@ -105,6 +108,16 @@ impl<'p> Client<'p> {
             self.view = view_of(&self.snapshot, &self.principal, self.peer);
             self.buckets = None;
         }
+    }
+
+    /// The client has authenticated again (KIP-368): what the new proof gives counts from now
+    /// on, and what only the old one gave does not.
+    pub fn identified_again(&mut self, who: Identified) {
+        self.reauthentication = None;
+        self.principal = who.principal;
+        self.session_end = who.session_end;
+        self.view = view_of(&self.snapshot, &self.principal, self.peer);
+        self.buckets = None;
     }
 
     /// Whether the client should have authenticated again by now.

@@ -32,7 +32,7 @@ use crate::wire::frame;
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a refused client waits for its answer (Kafka's
 /// `connection.failed.authentication.delay.ms`).
-const FAILURE_DELAY: Duration = Duration::from_millis(100);
+pub(super) const FAILURE_DELAY: Duration = Duration::from_millis(100);
 /// How long a connection that ends may take to take its last bytes.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -107,15 +107,18 @@ pub async fn serve(
         peer,
         target,
     };
+    let mut buffer = BytesMut::new();
     let identified = tokio::select! {
-        identified = timeout(AUTHENTICATION_TIMEOUT, place.identify(&mut stream)) => identified,
+        identified = timeout(AUTHENTICATION_TIMEOUT, place.identify(&mut stream, &mut buffer)) => identified,
         _ = draining.wait_for(|draining| *draining) => return,
     };
     let Ok(Some(who)) = identified else { return };
     // The broker connection is opened when the first request needs it.
-    tokio::select! {
-        readable = stream.readable() => if readable.is_err() { return },
-        _ = draining.wait_for(|draining| *draining) => return,
+    if buffer.is_empty() {
+        tokio::select! {
+            readable = stream.readable() => if readable.is_err() { return },
+            _ = draining.wait_for(|draining| *draining) => return,
+        }
     }
     let (addr, upstream) = match proxy.cluster.dial(target).await {
         Ok(dialled) => dialled,
@@ -128,14 +131,7 @@ pub async fn serve(
     };
     let client = Client::new(&place, who, addr);
     proxy.recorder.upstream_opened();
-    run(
-        client,
-        stream,
-        upstream,
-        draining,
-        proxy.bounds.in_flight_max,
-    )
-    .await;
+    run(client, stream, upstream, buffer, draining).await;
     proxy.recorder.upstream_closed();
 }
 
@@ -143,9 +139,10 @@ async fn run(
     client: Client<'_>,
     mut stream: Stream,
     mut upstream: Stream,
+    buffer: BytesMut,
     draining: watch::Receiver<bool>,
-    in_flight_max: usize,
 ) {
+    let in_flight_max = client.proxy.bounds.in_flight_max;
     let link = Link {
         client: RefCell::new(client),
         inflight: RefCell::new(InFlight::new(in_flight_max)),
@@ -157,7 +154,8 @@ async fn run(
     let end = {
         let (client_read, client_write) = stream.split();
         let (upstream_read, upstream_write) = upstream.split();
-        let mut requests = std::pin::pin!(requests::run(&link, client_read, upstream_write));
+        let mut requests =
+            std::pin::pin!(requests::run(&link, client_read, upstream_write, buffer));
         let mut responses = std::pin::pin!(responses::run(&link, upstream_read, client_write));
         tokio::select! {
             biased;
@@ -205,7 +203,8 @@ fn stage(error: &DialError) -> DialStage {
 }
 
 impl Place<'_> {
-    async fn identify(&self, stream: &mut Stream) -> Option<Identified> {
+    /// Who is there. `buffer` is left with what the client sent behind its proof.
+    async fn identify(&self, stream: &mut Stream, buffer: &mut BytesMut) -> Option<Identified> {
         match &self.listener.identity {
             Identity::Static(principal) => Some(without_end(principal.clone())),
             Identity::Mtls(settings) => {
@@ -222,17 +221,21 @@ impl Place<'_> {
                     }
                 }
             }
-            Identity::Token(check) => self.authenticate(stream, check).await,
+            Identity::Token(check) => self.authenticate(stream, check, buffer).await,
         }
     }
 
     /// The SASL exchange: one frame, one answer, until it is done.
-    async fn authenticate(&self, stream: &mut Stream, check: &TokenCheck) -> Option<Identified> {
+    async fn authenticate(
+        &self,
+        stream: &mut Stream,
+        check: &TokenCheck,
+        buffer: &mut BytesMut,
+    ) -> Option<Identified> {
         let metrics = self.proxy.recorder.connection("", &self.listener.name);
         let mut handshake = Handshake::initial();
-        let mut buffer = BytesMut::new();
         loop {
-            let message = read_frame(stream, &mut buffer).await?;
+            let message = read_frame(stream, buffer).await?;
             match handshake.step(&message, check, clock::wall()) {
                 Step::Send(frame) => send(stream, &frame, &metrics).await?,
                 Step::SendVersions(version, id) => {
@@ -240,12 +243,6 @@ impl Place<'_> {
                     send(stream, &frame, &metrics).await?;
                 }
                 Step::Done(frame, proven) => {
-                    if !buffer.is_empty() {
-                        // Requests pipelined behind an unproven identity: a broker reads them
-                        // as part of the exchange.
-                        self.refused(Method::Sasl, Failure::Unexpected.to_string());
-                        return None;
-                    }
                     send(stream, &frame, &metrics).await?;
                     return Some(*proven);
                 }

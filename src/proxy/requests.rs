@@ -2,10 +2,13 @@
 //! run of frames that go on as they are. Frames are held until they are complete, since what a
 //! Produce request names stands between its records.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 
-use super::connection::{End, Link};
+use super::client::Client;
+use super::connection::{End, FAILURE_DELAY, Link};
 use super::listener::Identity;
 use super::request::{Glance, glance};
 use super::weigh::{Weighed, weigh};
@@ -18,8 +21,14 @@ use crate::telemetry::{Direction, Outcome, Reason};
 use crate::wire::frame::{self, PREFIX_BYTES};
 
 /// Runs until the client or the process ends, or something must not go on.
-pub async fn run(link: &Link<'_>, mut client: ReadHalf<'_>, mut broker: WriteHalf<'_>) -> End {
-    let mut buffer = buffer::take();
+///
+/// `buffer` holds what the client sent behind its authentication.
+pub async fn run(
+    link: &Link<'_>,
+    mut client: ReadHalf<'_>,
+    mut broker: WriteHalf<'_>,
+    mut buffer: bytes::BytesMut,
+) -> End {
     let end = pump(link, &mut client, &mut broker, &mut buffer).await;
     buffer::give(buffer);
     end.unwrap_or(End::Broker)
@@ -93,11 +102,10 @@ async fn pump(
             }
             Stop::Muted => {
                 let until = link.client.borrow_mut().muted_until.take();
-                if let Some(until) = until {
-                    tokio::select! {
-                        () = tokio::time::sleep_until(until.into()) => {}
-                        _ = draining.wait_for(|draining| *draining) => return Ok(End::Finish),
-                    }
+                if let Some(until) = until
+                    && let Some(end) = mute(client, buffer, until, &mut draining).await
+                {
+                    return Ok(end);
                 }
             }
             Stop::Full => link.room.notified().await,
@@ -114,6 +122,36 @@ async fn pump(
             }
         }
     }
+}
+
+/// Holds the client back (KIP-219): nothing of what it sends is looked at until then. A buffer's
+/// worth is taken all the same, to notice that the client has left: its connection counts.
+async fn mute(
+    client: &mut ReadHalf<'_>,
+    buffer: &mut bytes::BytesMut,
+    until: std::time::Instant,
+    draining: &mut tokio::sync::watch::Receiver<bool>,
+) -> Option<End> {
+    let mut over = std::pin::pin!(tokio::time::sleep_until(until.into()));
+    let mut at_end = false;
+    loop {
+        let room = buffer::BUFFER_BYTES.saturating_sub(buffer.len());
+        tokio::select! {
+            () = &mut over => return None,
+            _ = draining.wait_for(|draining| *draining) => return Some(End::Finish),
+            read = buffer::read(client, buffer, 1), if room > 0 && !at_end => match read {
+                Ok(1..) => {}
+                // What it sent before it left is still its request.
+                Ok(0) if holds_frame(buffer) => at_end = true,
+                _ => return Some(End::Client),
+            }
+        }
+    }
+}
+
+fn holds_frame(buffer: &[u8]) -> bool {
+    let length = frame::body_length(buffer, usize::MAX);
+    matches!(length, Ok(Some(length)) if buffer.len() - PREFIX_BYTES >= length)
 }
 
 /// Why the run of frames that go on as they are has ended.
@@ -141,7 +179,7 @@ async fn look(
     match glance {
         Glance::Forward(_) => {}
         Glance::Answer(answer) => owe(link, Owed::Local(answer)),
-        Glance::Sasl => return Ok(sasl(link, &frame)),
+        Glance::Sasl => return Ok(sasl(link, &frame).await),
         Glance::Close(reason, why) => return Ok(Some(close(link, &frame, reason, why))),
         Glance::Resolve(ids) => {
             let proxy = link.client.borrow().proxy;
@@ -212,49 +250,57 @@ fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> En
 }
 
 /// SASL on a connection that is open: re-authentication (KIP-368), or out of place.
-fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
-    let mut client = link.client.borrow_mut();
-    let Identity::Token(check) = &client.listener.identity else {
-        drop(client);
+async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
+    let Some(step) = reauthenticate(&mut link.client.borrow_mut(), frame) else {
         return out_of_place(link, frame);
     };
-    let is_handshake =
-        crate::wire::header::peek(frame).is_some_and(|(key, _)| key == crate::apis::SASL_HANDSHAKE);
-    if client.reauthentication.is_none() {
-        if !is_handshake || client.session_end.is_none() {
-            drop(client);
-            return out_of_place(link, frame);
-        }
-        client.reauthentication = Some(Handshake::again(client.principal.clone()));
-    }
-    let handshake = client.reauthentication.as_mut()?;
-    let step = handshake.step(frame, check, clock::wall());
     match step {
-        Step::Send(answer) => {
-            drop(client);
-            owe(link, Owed::Local(answer));
-            None
-        }
+        Step::Send(answer) => owe(link, Owed::Local(answer)),
         Step::Done(answer, proven) => {
-            client.session_end = proven.session_end;
-            client.reauthentication = None;
-            drop(client);
+            link.client.borrow_mut().identified_again(*proven);
             owe(link, Owed::Local(answer));
-            None
         }
         Step::Fail(answer, failure) => {
             let detail = failure.to_string();
-            client.refused_otherwise(None, None, Reason::Authentication, detail, None);
-            drop(client);
+            let reason = Reason::Authentication;
+            link.client
+                .borrow()
+                .refused_otherwise(None, None, reason, detail, None);
+            tokio::time::sleep(FAILURE_DELAY).await;
             if let Some(answer) = answer {
                 owe(link, Owed::Local(answer));
             }
-            Some(End::Finish)
+            return Some(End::Finish);
         }
         // ApiVersions has no place in a re-authentication.
-        Step::SendVersions(..) => Some(End::Finish),
+        Step::SendVersions(..) => return Some(End::Finish),
     }
+    None
 }
+
+/// The next step of a re-authentication; `None`: the message has no place here.
+fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
+    let Identity::Token(check) = &client.listener.identity else {
+        return None;
+    };
+    if client.reauthentication.is_none() {
+        let key = crate::wire::header::peek(frame).map(|(key, _)| key);
+        let now = clock::now();
+        let too_soon = client
+            .reauthentication_begun
+            .is_some_and(|begun| now.duration_since(begun) < REAUTHENTICATION_PAUSE);
+        if key != Some(crate::apis::SASL_HANDSHAKE) || client.session_end.is_none() || too_soon {
+            return None;
+        }
+        client.reauthentication_begun = Some(now);
+        client.reauthentication = Some(Handshake::again(client.principal.clone()));
+    }
+    let handshake = client.reauthentication.as_mut()?;
+    Some(handshake.step(frame, check, clock::wall()))
+}
+
+/// A re-authentication that begins sooner after the last one is out of place, as at a broker.
+const REAUTHENTICATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// ILLEGAL_SASL_STATE; the connection stays, as at a broker.
 fn out_of_place(link: &Link<'_>, frame: &Bytes) -> Option<End> {

@@ -117,7 +117,6 @@ async fn authenticating_again_waits_its_turn_behind_a_long_poll() {
 /// `proxy::requests::sasl` keeps the principal of the first token: on `Step::Done` it takes over
 /// `session_end` alone, so that groups which the new token no longer names still give rights.
 #[tokio::test]
-#[ignore = "fails: re-authentication keeps the groups of the first token"]
 async fn t06_rights_that_the_new_token_does_not_give_are_gone() {
     let policy = POLICY.replace("\"User:alice\"", "\"Group:writers\"");
     let lab = Lab::ruled(&policy);

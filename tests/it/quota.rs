@@ -142,7 +142,6 @@ async fn the_throttle_time_stands_in_an_answer_that_is_refused_in_part_too() {
 /// and does not notice that the client has gone: whoever is throttled for an hour and leaves
 /// holds one of `limits.connections` for an hour.
 #[tokio::test]
-#[ignore = "fails: a client that leaves while it is held back keeps its connection"]
 async fn t38_a_client_that_leaves_while_it_is_held_back_makes_room() {
     let lab = lab();
     let mut client = lab.app().await;

@@ -10,7 +10,6 @@ mod lab;
 
 mod disturbance;
 mod matrix;
-mod surface;
 mod tally;
 
 use lab::client::{self, Client};
@@ -53,12 +52,11 @@ impl Choice {
 const WAYS: [&str; 2] = ["direct", "kordon"];
 
 type Scenario = fn(&Choice, &mut Tally) -> Result<(), String>;
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 4] = [
     ("matrix", matrix::newest),
     ("old", matrix::old),
     ("leaders", disturbance::leaders),
     ("term", disturbance::term),
-    ("surface", surface::surface),
 ];
 
 fn main() -> ExitCode {
