@@ -108,8 +108,9 @@ pub async fn serve(
         target,
     };
     let mut buffer = BytesMut::new();
+    let identifying = place.identify(&mut stream, &mut buffer);
     let identified = tokio::select! {
-        identified = timeout(AUTHENTICATION_TIMEOUT, place.identify(&mut stream, &mut buffer)) => identified,
+        identified = timeout(AUTHENTICATION_TIMEOUT, identifying) => identified,
         _ = draining.wait_for(|draining| *draining) => return,
     };
     let Ok(Some(who)) = identified else { return };
