@@ -30,8 +30,16 @@ pub fn take() -> BytesMut {
 /// Gives a buffer back; its contents are gone.
 pub fn give(mut buffer: BytesMut) {
     buffer.clear();
-    // A buffer of which a slice is still in use cannot be had back: it is dropped.
-    if buffer.try_reclaim(BUFFER_BYTES) && buffer.capacity() <= KEPT_BYTES_MAX {
+    // Back to the front of its memory, all of it. A buffer of which a slice is still in use
+    // cannot be had back: it is dropped.
+    let sizes = [
+        KEPT_BYTES_MAX,
+        KEPT_BYTES_MAX / 2,
+        KEPT_BYTES_MAX / 4,
+        BUFFER_BYTES,
+    ];
+    let reclaimed = sizes.into_iter().any(|bytes| buffer.try_reclaim(bytes));
+    if reclaimed && buffer.capacity() <= KEPT_BYTES_MAX {
         POOL.with_borrow_mut(|pool| {
             if pool.len() < KEPT_MAX {
                 pool.push(buffer);
@@ -50,7 +58,10 @@ pub async fn read<R: AsyncRead + Unpin>(
     missing: usize,
 ) -> io::Result<usize> {
     poll_fn(|cx| {
-        if buffer.capacity() == 0 {
+        // An empty buffer begins at the front again: what has been taken out of it leaves room
+        // only behind itself, for ever shorter reads.
+        if buffer.is_empty() {
+            give(std::mem::take(buffer));
             *buffer = take();
         }
         grow(buffer, missing);
@@ -88,6 +99,20 @@ mod tests {
         buffer.extend_from_slice(&vec![0; 1 << 20]);
         grow(&mut buffer, 100 << 20);
         assert!(buffer.capacity() <= 4 << 20, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn a_buffer_comes_back_whole() {
+        // Given a buffer that grew, and whose bytes have been taken out of its front
+        let mut buffer = take();
+        grow(&mut buffer, 1);
+        buffer.extend_from_slice(&vec![0; 3 * BUFFER_BYTES]);
+        let capacity = buffer.capacity();
+        let _ = buffer.split_to(2 * BUFFER_BYTES);
+        // When
+        give(buffer);
+        // Then
+        assert_eq!(take().capacity(), capacity);
     }
 
     #[test]
