@@ -132,14 +132,14 @@ impl Pump<'_, '_, '_> {
             return Err(Broken::Unreadable("answer shorter than its header".into()));
         }
         let due = match self.link.inflight.borrow().front() {
-            Some(Owed::Broker(expect)) if expect.correlation_id == id => work_of(&expect.work),
+            Some(Owed::Broker(expect)) if expect.correlation_id == id => expect.work,
             _ => return Err(Broken::Unreadable("answers out of order".into())),
         };
         match due {
-            DueWork::Pass => self.pass(length).await,
-            DueWork::Produce => self.produce(length).await,
-            DueWork::Whole => self.whole(length).await,
-            DueWork::Fetch(work) => self.fetch(length, work).await,
+            Work::Pass => self.pass(length).await,
+            Work::Produce => self.produce(length).await,
+            Work::Whole => self.whole(length).await,
+            Work::Fetch(work) => self.fetch(length, work).await,
         }
     }
 
@@ -439,22 +439,6 @@ enum Due {
     Nothing,
     Local,
     Broker,
-}
-
-enum DueWork {
-    Pass,
-    Produce,
-    Whole,
-    Fetch(FetchWork),
-}
-
-fn work_of(work: &Work) -> DueWork {
-    match work {
-        Work::Pass => DueWork::Pass,
-        Work::Produce => DueWork::Produce,
-        Work::Whole => DueWork::Whole,
-        Work::Fetch(work) => DueWork::Fetch(*work),
-    }
 }
 
 /// Whether a complete answer ends in tagged fields. What cannot be walked is said to, so that

@@ -43,7 +43,7 @@ pub struct Expect {
 }
 
 /// What is to be done with an answer.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Work {
     /// Nothing: its bytes go on as they come.
     Pass,
