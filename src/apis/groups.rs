@@ -20,13 +20,19 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
             .for_each(|(_, topic)| without_commit(topic));
         return q.answer_if_nothing_is_left("Topics");
     }
+    judge_groups(q, without_commit)
+}
+
+/// DESCRIBE on each group of a list and on each topic it names; `error` gives a refused topic the
+/// values that go with an error. A group goes on with the topics that are left; its refused ones
+/// are merged into the group of the answer by its name.
+fn judge_groups(q: &mut Question, error: fn(&mut StructNode)) -> Result<(), Refusal> {
     let Some(model) = q.response_element("Groups") else {
         return Ok(());
     };
     let topic_model = model.element("Topics");
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
-    let mut changed = false;
     q.request.structs_mut("Groups").retain_mut(|group| {
         let id = group.text("GroupId").unwrap_or_default().to_owned();
         let mut answer = model.clone();
@@ -49,20 +55,17 @@ pub(super) fn offset_fetch(q: &mut Question) -> Result<(), Refusal> {
                 None => errors::UNKNOWN_TOPIC_ID,
             };
             let mut element = mirror(topic, &topic_model, version, code);
-            without_commit(&mut element);
+            error(&mut element);
             topics.push(element);
             false
         });
         if !topics.is_empty() {
-            changed = true;
-            // The group goes on with the topics that are left; its refused topics are merged
-            // into the group of the answer by its name.
             *answer.structs_mut("Topics") = topics;
             refused.push((MERGE_INTO_GROUP, answer));
         }
         true
     });
-    q.changed |= changed || !refused.is_empty();
+    q.changed |= !refused.is_empty();
     q.refused.append(&mut refused);
     if q.request.structs("Groups").is_empty() && !q.refused.is_empty() {
         return Err(Refusal::Answer(q.local_answer()));
@@ -321,49 +324,11 @@ fn hide_group(group: &mut StructNode) {
 
 /// DESCRIBE on each group and each named topic, as OffsetFetch.
 pub(super) fn describe_share_offsets(q: &mut Question) -> Result<(), Refusal> {
-    let Some(model) = q.response_element("Groups") else {
-        return Ok(());
-    };
-    let topic_model = model.element("Topics");
-    let (version, guard) = (q.version, &mut *q.guard);
-    let mut refused = Vec::new();
-    q.request.structs_mut("Groups").retain_mut(|group| {
-        let id = group.text("GroupId").unwrap_or_default().to_owned();
-        let mut answer = model.clone();
-        answer.set_text("GroupId", Some(&id));
-        if !guard.allows(Operation::Describe, ResourceKind::Group, &id) {
-            answer.set_int("ErrorCode", GROUP_AUTHORIZATION_FAILED.into());
-            refused.push(("Groups", answer));
-            return false;
+    judge_groups(q, |topic| {
+        for partition in topic.structs_mut("Partitions") {
+            partition.set_int("StartOffset", -1);
         }
-        if group.is_null("Topics") {
-            return true;
-        }
-        let mut topics = Vec::new();
-        group.structs_mut("Topics").retain(|topic| {
-            let name = topic.text("TopicName").unwrap_or_default();
-            if guard.allows(Operation::Describe, ResourceKind::Topic, name) {
-                return true;
-            }
-            let mut element = mirror(topic, &topic_model, version, TOPIC_AUTHORIZATION_FAILED);
-            for partition in element.structs_mut("Partitions") {
-                partition.set_int("StartOffset", -1);
-            }
-            topics.push(element);
-            false
-        });
-        if !topics.is_empty() {
-            *answer.structs_mut("Topics") = topics;
-            refused.push((MERGE_INTO_GROUP, answer));
-        }
-        true
-    });
-    q.changed |= !refused.is_empty();
-    q.refused.append(&mut refused);
-    match q.request.structs("Groups").is_empty() && !q.refused.is_empty() {
-        true => Err(Refusal::Answer(q.local_answer())),
-        false => Ok(()),
-    }
+    })
 }
 
 pub(super) fn filter_share_offsets(a: &mut Answered) {
