@@ -36,10 +36,7 @@ async fn without_a_certificate_nobody_comes_in() {
         writes(lab.tls("mesh", "localhost", None).await, "open.a").await,
         None
     );
-    assert_eq!(
-        lab.metric("kordon_authentication_failures_total", &["tls"]),
-        1.0
-    );
+    lab.metric_is("kordon_authentication_failures_total", &["tls"], 1.0);
     assert_eq!(lab.broker().requests(0), 0);
 }
 

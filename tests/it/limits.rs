@@ -22,7 +22,7 @@ async fn connections_beyond_the_limit_are_closed_and_there_is_room_again() {
     first.metadata(Some(&[])).await.unwrap();
     second.metadata(Some(&[])).await.unwrap();
     assert!(lab.app().await.metadata(Some(&[])).await.is_err());
-    assert_eq!(lab.metric("kordon_connections_refused_total", &[]), 1.0);
+    lab.metric_is("kordon_connections_refused_total", &[], 1.0);
     first.metadata(Some(&[])).await.unwrap();
     drop(first);
     let begun = Instant::now();

@@ -164,5 +164,5 @@ async fn a_broker_that_goes_takes_its_connections_along_and_brings_service_back(
         told(&mut lab.app().await).await,
         expected(&lab, "app", 1, 0)
     );
-    assert!(lab.metric("kordon_requests_total", &["Fetch", "failed"]) == 1.0);
+    lab.metric_is("kordon_requests_total", &["Fetch", "failed"], 1.0);
 }

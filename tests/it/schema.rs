@@ -86,10 +86,7 @@ async fn bad_records_are_told_one_by_one_with_every_codec_and_none_arrives() {
         line["rule"].as_str().unwrap().contains("base.yaml:"),
         "{line}"
     );
-    assert_eq!(
-        lab.metric("kordon_schema_violations_total", &["reject"]),
-        10.0
-    );
+    lab.metric_is("kordon_schema_violations_total", &["reject"], 10.0);
 }
 
 #[tokio::test]

@@ -107,11 +107,12 @@ async fn a_bad_token_is_told_twice_late_and_then_the_connection_ends() {
         ]);
         assert!(!lab.file("audit.jsonl").contains(&bad));
     }
-    assert_eq!(
-        lab.metric("kordon_authentication_failures_total", &["oauthbearer"]),
-        8.0
+    lab.metric_is(
+        "kordon_authentication_failures_total",
+        &["oauthbearer"],
+        8.0,
     );
-    assert_eq!(lab.metric("kordon_upstream_connections", &[]), 0.0);
+    lab.metric_is("kordon_upstream_connections", &[], 0.0);
 }
 
 #[tokio::test]
@@ -168,7 +169,7 @@ async fn t05_every_other_api_is_closed_before_authentication() {
         send_bytes(&mut client, key, 0, &[0; 8]).await;
         assert!(next(&mut client).await.is_none(), "key {key}");
     }
-    assert_eq!(lab.metric("kordon_upstream_connections", &[]), 0.0);
+    lab.metric_is("kordon_upstream_connections", &[], 0.0);
 }
 
 #[tokio::test]
@@ -472,7 +473,7 @@ async fn an_unauthenticated_connection_costs_no_connection_to_the_broker() {
         open.push(client);
     }
     assert!(lab.broker().connections() <= before);
-    assert_eq!(lab.metric("kordon_upstream_connections", &[]), 0.0);
+    lab.metric_is("kordon_upstream_connections", &[], 0.0);
 }
 
 #[tokio::test]

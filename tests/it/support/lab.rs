@@ -243,6 +243,24 @@ impl Lab {
             .sum()
     }
 
+    /// Waits until [`metric`](Self::metric) gives `value`: what a client sees of an event, the
+    /// end of its connection say, can come before the process has counted it.
+    #[track_caller]
+    pub fn metric_is(&self, name: &str, labels: &[&str], value: f64) {
+        let begun = Instant::now();
+        loop {
+            let found = self.metric(name, labels);
+            if found == value {
+                return;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{name} {labels:?} stays {found}, expected {value}"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The first audit line with all these fields; waits for the writer.
     pub fn audit(&self, fields: &[(&str, &str)]) -> Value {
         let begun = Instant::now();
