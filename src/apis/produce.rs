@@ -1,7 +1,11 @@
 //! Produce: the request is scanned in place, once; only if something in it is refused does it
 //! become a tree. Record bytes are never copied.
 
+mod outline;
+
 use std::ops::Range;
+
+pub use outline::{Next, Outline};
 
 use super::errors::{
     INVALID_RECORD, INVALID_TOPIC_EXCEPTION, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,

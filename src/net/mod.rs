@@ -6,9 +6,11 @@
 //! * [`stream`]: one connection, with or without TLS
 //! * [`tls`]: rustls settings for both sides
 //! * [`buffer`]: large buffers, held only while bytes flow
+//! * [`pipe`]: bytes on their way from socket to socket, uncopied
 
 pub mod buffer;
 pub mod listen;
+pub mod pipe;
 pub mod ports;
 pub mod settings;
 pub mod stream;

@@ -168,7 +168,25 @@ impl<'a> Shared<'a> {
     }
 }
 
+impl WriteHalf<'_> {
+    /// The socket, where the bytes written are the bytes on the wire: without TLS.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Write::Plain(tcp) => Some(tcp.as_ref()),
+            Write::Tls(_) => None,
+        }
+    }
+}
+
 impl ReadHalf<'_> {
+    /// As [`WriteHalf::tcp`].
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Read::Plain(tcp) => Some(tcp.as_ref()),
+            Read::Tls(_) => None,
+        }
+    }
+
     /// As [`Stream::readable`].
     pub async fn readable(&self) -> io::Result<()> {
         match &self.0 {

@@ -5,6 +5,7 @@
 //! * [`connection`]: one client connection from its first byte to its last
 //! * [`client`]: what is known of the client of a connection
 //! * [`request`], [`weigh`], [`response`]: one message
+//! * [`passage`]: large Produce requests, from socket to socket
 //! * [`requests`], [`responses`]: the two loops of a connection
 //! * [`worker`]: the threads that connections are spread over
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
@@ -13,6 +14,7 @@ pub mod client;
 pub mod connection;
 pub mod judge;
 pub mod listener;
+pub mod passage;
 pub mod request;
 pub mod requests;
 pub mod response;

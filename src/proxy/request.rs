@@ -16,6 +16,7 @@ use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
+use crate::wire::frame::PREFIX_BYTES;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::records;
 
@@ -38,41 +39,55 @@ pub enum Glance {
 
 /// First pass; see the module.
 pub fn glance(client: &mut Client, frame: &[u8]) -> Glance {
+    let (api, head) = match admit(client, frame) {
+        Ok(admitted) => admitted,
+        Err(glance) => return glance,
+    };
+    match api.key {
+        PRODUCE => glance_produce(client, api, &head, frame),
+        FETCH => glance_fetch(client, api, &head, frame),
+        apis::SASL_HANDSHAKE | apis::SASL_AUTHENTICATE => Glance::Sasl,
+        _ => glance_other(client, api, &head, frame),
+    }
+}
+
+/// What holds for every request, whatever it asks: its API, its version, its header, and whether
+/// the session may ask anything. `frame` needs no more than the header.
+pub(super) fn admit<'f>(
+    client: &mut Client,
+    frame: &'f [u8],
+) -> Result<(&'static Api, RequestHeader<'f>), Glance> {
     let Some((key, version)) = header::peek(frame) else {
-        return Glance::Close(Reason::Malformed, "frame shorter than a header");
+        let why = "frame shorter than a header";
+        return Err(Glance::Close(Reason::Malformed, why));
     };
     let Some(api) = apis::lookup(key) else {
-        return Glance::Close(Reason::Unsupported, "unknown API key");
+        return Err(Glance::Close(Reason::Unsupported, "unknown API key"));
     };
     client.refresh();
     // Before anything else a session that has ended may only authenticate again (KIP-368).
     if client.is_expired() && key != apis::SASL_HANDSHAKE && client.reauthentication.is_none() {
-        return Glance::Close(Reason::Expired, "session has expired");
+        return Err(Glance::Close(Reason::Expired, "session has expired"));
     }
     if client.reauthentication.is_some() {
-        return Glance::Sasl;
+        return Err(Glance::Sasl);
     }
     match api.phase {
-        Phase::Retired => return Glance::Close(Reason::Unsupported, "retired API"),
-        Phase::BrokerOnly => return Glance::Close(Reason::BrokerOnly, "API between brokers"),
+        Phase::Retired => return Err(Glance::Close(Reason::Unsupported, "retired API")),
+        Phase::BrokerOnly => return Err(Glance::Close(Reason::BrokerOnly, "API between brokers")),
         Phase::Handshake | Phase::Client => {}
     }
     if !api.versions.contains(version) {
         if key == API_VERSIONS
             && let Some(frame) = crate::session::handshake::unsupported_versions_answer(frame)
         {
-            return Glance::Answer(frame);
+            return Err(Glance::Answer(frame));
         }
-        return Glance::Close(Reason::Unsupported, "unsupported version");
+        return Err(Glance::Close(Reason::Unsupported, "unsupported version"));
     }
-    let Ok(head) = RequestHeader::read(frame, api.flexible(version)) else {
-        return Glance::Close(Reason::Malformed, "unreadable header");
-    };
-    match key {
-        PRODUCE => glance_produce(client, api, &head, frame),
-        FETCH => glance_fetch(client, api, &head, frame),
-        apis::SASL_HANDSHAKE | apis::SASL_AUTHENTICATE => Glance::Sasl,
-        _ => glance_other(client, api, &head, frame),
+    match RequestHeader::read(frame, api.flexible(version)) {
+        Ok(head) => Ok((api, head)),
+        Err(_) => Err(Glance::Close(Reason::Malformed, "unreadable header")),
     }
 }
 
@@ -149,65 +164,101 @@ pub(super) fn expect(
     })
 }
 
-/// Sees the topics and records of a Produce request pass and notices whatever is not plainly
-/// allowed.
-struct ProduceScan<'c, 'p> {
-    client: &'c mut Client<'p>,
+/// What was seen of a Produce request: whether anything in it is not plainly allowed.
+pub(super) struct Seen {
     /// The current topic's check, if its records must be looked into.
     check: Option<std::sync::Arc<crate::schema::TopicCheck>>,
+    /// Topic ids that stand for nothing known here.
     unknown: Vec<[u8; 16]>,
     plain: bool,
     transactional: bool,
 }
 
-impl<'b> Scan<'b> for ProduceScan<'_, '_> {
-    fn topic(&mut self, topic: TopicRef<'b>) {
+impl Seen {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Seen {
+            check: None,
+            unknown: Vec::new(),
+            plain: true,
+            transactional: false,
+        }
+    }
+
+    /// As at the begin of the topics, what their records have shown being known.
+    pub fn again(&self) -> Self {
+        Seen {
+            transactional: self.transactional,
+            ..Seen::new()
+        }
+    }
+
+    /// Whether everything so far goes on as it is, and the records of the current topic need no
+    /// look. A transaction needs WRITE on its id: seldom enough for the second pass.
+    pub fn goes_on(&self, client: &Client) -> bool {
+        let transaction = self.transactional && client.view.is_some();
+        self.plain && !transaction && self.unknown.is_empty() && self.check.is_none()
+    }
+
+    /// The following records belong to this topic.
+    pub fn topic(&mut self, client: &mut Client, topic: TopicRef) {
         self.check = None;
         let known;
         let name = match topic {
             TopicRef::Name(name) => name,
-            TopicRef::Id(id) => {
-                let topology = &self.client.proxy.cluster.topology;
-                match self.client.topics.name(id, topology) {
-                    Some(name) => {
-                        known = name;
-                        &*known
-                    }
-                    None => {
-                        // Without rules and schemas nobody here needs the name.
-                        let needed =
-                            self.client.view.is_some() || !self.client.snapshot.schemas.is_empty();
-                        if needed {
-                            self.unknown.push(*id);
-                        }
-                        return;
-                    }
+            TopicRef::Id(id) => match client.topics.name(id, &client.proxy.cluster.topology) {
+                Some(name) => {
+                    known = name;
+                    &*known
                 }
-            }
+                None => {
+                    // Without rules and schemas nobody here needs the name.
+                    if client.view.is_some() || !client.snapshot.schemas.is_empty() {
+                        self.unknown.push(*id);
+                    }
+                    return;
+                }
+            },
         };
-        let allowed = self.client.view.as_ref().is_none_or(|view| {
+        let allowed = client.view.as_ref().is_none_or(|view| {
             view.decide(Operation::Write, ResourceKind::Topic, name)
                 .allowed
         });
         self.plain &= allowed && !produce::is_internal(name);
-        if allowed && !self.client.snapshot.schemas.is_empty() {
-            self.check = self.client.snapshot.schemas.topic(name);
+        if allowed && !client.snapshot.schemas.is_empty() {
+            self.check = client.snapshot.schemas.topic(name);
         }
+    }
+
+    /// The headers of a partition's records.
+    pub fn headers(&mut self, summary: &records::Summary) {
+        self.plain &= !summary.control;
+        self.transactional |= summary.transactional;
+    }
+}
+
+struct ProduceScan<'c, 'p> {
+    client: &'c mut Client<'p>,
+    seen: Seen,
+}
+
+impl<'b> Scan<'b> for ProduceScan<'_, '_> {
+    fn topic(&mut self, topic: TopicRef<'b>) {
+        self.seen.topic(self.client, topic);
     }
 
     fn records(&mut self, bytes: &'b [u8]) {
         // What cannot be read is the broker's to refuse, unless it must be looked into here.
         if let Ok(summary) = records::inspect(bytes) {
-            self.plain &= !summary.control;
-            self.transactional |= summary.transactional;
+            self.seen.headers(&summary);
         }
-        if let (Some(check), true) = (&self.check, self.plain) {
+        if let (Some(check), true) = (&self.seen.check, self.seen.plain) {
             let outcome = check.check_batchset(bytes, &mut self.client.scratch);
             if outcome.warned.records > 0 {
                 let metrics = &self.client.metrics;
                 metrics.schema_violations(ViolationAction::Warn, outcome.warned.records);
             }
-            self.plain &= !outcome.refused();
+            self.seen.plain &= !outcome.refused();
         }
     }
 }
@@ -221,37 +272,45 @@ fn glance_produce(
     let Some(layout) = api.layout() else {
         return Glance::Close(Reason::Unsupported, "no layout");
     };
-    let (unknown, plain, transactional, scanned) = {
-        let mut scan = ProduceScan {
-            client: &mut *client,
-            check: None,
-            unknown: Vec::new(),
-            plain: true,
-            transactional: false,
-        };
-        let body = &frame[head.body_at..];
-        let scanned = produce::scan(&layout.request, head.version, body, &mut scan);
-        (scan.unknown, scan.plain, scan.transactional, scanned)
+    let mut scan = ProduceScan {
+        client,
+        seen: Seen::new(),
     };
+    let body = &frame[head.body_at..];
+    let scanned = produce::scan(&layout.request, head.version, body, &mut scan);
+    let ProduceScan { client, mut seen } = scan;
     let Ok(scanned) = scanned else {
         return Glance::Close(Reason::Malformed, "unreadable Produce request");
     };
-    if !unknown.is_empty() {
-        return Glance::Resolve(unknown);
+    if !seen.unknown.is_empty() {
+        return Glance::Resolve(seen.unknown);
     }
-    // A transaction needs WRITE on its id: seldom enough for the second pass.
-    if !plain || (transactional && client.view.is_some()) {
+    // The records have been looked into.
+    seen.check = None;
+    if !seen.goes_on(client) {
         return Glance::Weigh;
     }
+    let owed = take_produce(client, api, head, frame.len(), scanned.acks == 0);
+    Glance::Forward(owed)
+}
+
+/// A Produce request of so many bytes goes on as it is: charges it, and says what is owed.
+pub(super) fn take_produce(
+    client: &mut Client,
+    api: &'static Api,
+    head: &RequestHeader,
+    frame_bytes: usize,
+    silent: bool,
+) -> Option<Box<Expect>> {
     let now = clock::now();
-    let throttle_ms = client.charge_produce(head.client_id, frame.len() + 4, now);
-    if scanned.acks == 0 {
+    let throttle_ms = client.charge_produce(head.client_id, frame_bytes + PREFIX_BYTES, now);
+    if silent {
         client.metrics.request(api.key, Outcome::Forwarded);
-        return Glance::Forward(None);
+        return None;
     }
     let mut owed = expect(api, head, Outcome::Forwarded, Work::Produce);
     owed.throttle_ms = throttle_ms;
-    Glance::Forward(Some(owed))
+    Some(owed)
 }
 
 fn glance_fetch(

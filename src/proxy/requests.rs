@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::client::Client;
 use super::connection::{End, FAILURE_DELAY, Link};
 use super::listener::Identity;
+use super::passage::{self, After, PASSAGE_BYTES_MIN, Usual};
 use super::request::{Glance, glance};
 use super::weigh::{Weighed, weigh};
 use crate::clock;
@@ -19,6 +20,13 @@ use crate::session::handshake::{Handshake, Step};
 use crate::session::inflight::Owed;
 use crate::telemetry::{Direction, Outcome, Reason};
 use crate::wire::frame::{self, PREFIX_BYTES};
+
+/// Frames that are read here after one that was meant to pass unread and could not: what one
+/// needs, a transaction say, the next ones need as well.
+const USUAL_FRAMES: u32 = 16;
+
+/// Bytes below which a piece of a frame is copied to be written with its neighbours.
+const SMALL_BYTES: usize = 4 * 1024;
 
 /// Runs until the client or the process ends, or something must not go on.
 ///
@@ -42,6 +50,9 @@ async fn pump(
 ) -> std::io::Result<End> {
     let frame_bytes_max = link.client.borrow().proxy.bounds.frame_bytes_max;
     let mut draining = link.draining.clone();
+    // Whether the last frame was a large one, and how many frames are read here whatever their
+    // size, since one had to be.
+    let (mut large, mut usual) = (false, 0u32);
     loop {
         // Everything at the front that goes on as it is, in one write.
         let mut accepted = 0;
@@ -73,6 +84,8 @@ async fn pump(
             match glanced {
                 Glance::Forward(expect) => {
                     accepted += PREFIX_BYTES + length;
+                    large = length >= PASSAGE_BYTES_MIN;
+                    usual = usual.saturating_sub(1);
                     if let Some(expect) = expect {
                         owe(link, Owed::Broker(expect));
                     }
@@ -91,6 +104,19 @@ async fn pump(
         }
         match stop {
             Stop::Incomplete(missing) => {
+                if let (Some(from), Some(to)) = (client.tcp(), broker.tcp())
+                    && large
+                    && usual == 0
+                    && buffer.is_empty()
+                {
+                    match passage::run(link, from, to, buffer).await? {
+                        After::Usual(Usual::Other) => large = false,
+                        After::Usual(Usual::Contents) => usual = USUAL_FRAMES,
+                        After::Usual(Usual::Busy) => usual = 1,
+                        After::End(end) => return Ok(end),
+                    }
+                    continue;
+                }
                 // A drain does not wait for the rest of a frame: it was never accepted.
                 let read = tokio::select! {
                     read = buffer::read(client, buffer, missing) => read,
@@ -208,9 +234,17 @@ async fn weighed(
             if let Some(expect) = expect {
                 owe(link, Owed::Broker(expect));
             }
+            // Without Nagle's delay each write is a packet: small pieces go together.
+            let mut small = bytes::BytesMut::new();
             for segment in &frame {
+                if segment.len() < SMALL_BYTES {
+                    small.extend_from_slice(segment);
+                    continue;
+                }
+                broker.write_all_buf(&mut small).await?;
                 broker.write_all(segment).await?;
             }
+            broker.write_all_buf(&mut small).await?;
             broker.flush().await?;
             Ok(last.then_some(End::Finish))
         }
@@ -222,7 +256,7 @@ async fn weighed(
     }
 }
 
-fn owe(link: &Link<'_>, owed: Owed) {
+pub(super) fn owe(link: &Link<'_>, owed: Owed) {
     if matches!(owed, Owed::Broker(_)) {
         link.client.borrow().metrics.in_flight_added();
     }

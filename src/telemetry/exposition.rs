@@ -123,6 +123,7 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
             }
         }
         names::POLICY_RELOAD_FAILURES => page.one(metric, &process.policy_reload_failures),
+        names::SPLICED_BYTES => page.one(metric, &process.spliced_bytes),
         names::AUDIT_LINES => page.one(metric, &process.audit_lines),
         names::AUDIT_DROPPED => {
             let labels = DropCause::ALL.iter().map(|l| l.as_str());

@@ -95,6 +95,8 @@ metrics! {
         "Requests forwarded whose answer has not been written yet.";
     FETCH_SESSIONS: Gauge Count "kordon_fetch_sessions" []
         "Incremental fetch sessions (KIP-227) that are open here.";
+    SPLICED_BYTES: Counter Bytes "kordon_spliced_bytes_total" []
+        "Bytes of large Produce requests that went from socket to socket uncopied.";
     UPSTREAM_CONNECTIONS: Gauge Count "kordon_upstream_connections" []
         "Broker connections now open.";
     UPSTREAM_DIAL_FAILURES: Counter Count "kordon_upstream_dial_failures_total" ["stage"]

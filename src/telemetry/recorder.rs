@@ -67,6 +67,11 @@ impl Recorder {
         add(&self.store.process.dial_failures[stage as usize], 1);
     }
 
+    /// Bytes of requests have gone from socket to socket uncopied.
+    pub fn spliced(&self, bytes: u64) {
+        add(&self.store.process.spliced_bytes, bytes);
+    }
+
     /// A broker connection is open from now on.
     pub fn upstream_opened(&self) {
         self.store

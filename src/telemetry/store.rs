@@ -101,6 +101,7 @@ pub(super) struct Process {
     pub in_flight: AtomicI64,
     pub fetch_sessions: AtomicI64,
     pub upstream_connections: AtomicI64,
+    pub spliced_bytes: AtomicU64,
     pub dial_failures: [AtomicU64; DialStage::COUNT],
     pub policy: Mutex<Option<PolicyInForce>>,
     pub policy_reload_failures: AtomicU64,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -316,13 +317,10 @@ fn server_name(broker: &BrokerAddr) -> Result<ServerName<'static>, DialError> {
         .map_err(|error| DialError::new(DialFailure::Resolve, broker, error))
 }
 
-/// Chance for jitter; without entropy there is none, and zero is a valid chance.
+/// Chance for jitter, from the seed that the standard library gives its hash tables. A generator
+/// fit for keys takes 50 ms to set up, which would be the longest part of a start.
 fn random() -> u64 {
-    let mut bytes = [0; 8];
-    match aws_lc_rs::rand::fill(&mut bytes) {
-        Ok(()) => u64::from_ne_bytes(bytes),
-        Err(_) => 0,
-    }
+    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Limits {
 /// One record batch of magic 2, complete in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    // at least BATCH_HEADER_BYTES, exactly as long as the batch says
+    // at least BATCH_HEADER_BYTES; outside this module exactly as long as the batch says
     raw: &'a [u8],
 }
 
@@ -314,6 +314,20 @@ pub fn inspect(bytes: &[u8]) -> Result<Summary, RecordsError> {
         summary.records += u64::try_from(batch.count()).unwrap_or(0);
     }
     Ok(summary)
+}
+
+/// What [`inspect`] would say of records that are one batch, of which only the header is at hand.
+/// `None`: they are not one batch of magic 2.
+pub fn inspect_head(head: &[u8; BATCH_HEADER_BYTES], bytes: usize) -> Option<Summary> {
+    let batch = Batch { raw: head };
+    let whole = usize::try_from(batch.length()).is_ok_and(|n| n + BATCH_PREFIX_BYTES == bytes);
+    (whole && batch.magic() == MAGIC).then(|| Summary {
+        batches: 1,
+        transactional: batch.is_transactional(),
+        control: batch.is_control(),
+        magic_ok: true,
+        records: u64::try_from(batch.count()).unwrap_or(0),
+    })
 }
 
 /// Cuts the first batch off. The offset, the length and the place of the magic byte are the same
