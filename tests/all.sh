@@ -42,6 +42,7 @@ tiers='
   readme      2 quick
   real       16 full
   surface     7 full
+  fuzz       12 full
   bench      12 full
   helm        8 full
 '
@@ -121,6 +122,11 @@ tier_helm() {
 }
 tier_real() { cargo test --locked --test real; }
 tier_surface() { cargo test --locked --test surface; }
+# libFuzzer is C++.
+tier_fuzz() {
+  need c++
+  tests/fuzz/run 60
+}
 tier_bench() { cargo bench --locked --bench end_to_end -- --quick; }
 
 # The README opens with exactly two commands, of which this script is the second; every path of
@@ -289,7 +295,7 @@ while read -r name cap when; do
   echo "── $name (at most $cap min)"
   case $broken:$name in
     yes:unit | yes:layouts | yes:policy | yes:embedded | yes:it | yes:surface | yes:demo | yes:policies | yes:readme \
-      | yes:helm | yes:real | yes:bench | yes:clippy | yes:rustdoc)
+      | yes:helm | yes:real | yes:fuzz | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip
       ;;

@@ -8,7 +8,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::layout::{Default, Field, Message, Struct, Type};
+use super::layout::{Default, Field, Message, Role, Struct, Type};
 use super::primitive::uvarint_size;
 use super::primitive::{Reader, WireError, put_long_length, put_string_length, put_uvarint};
 use super::walk::fixed_width;
@@ -366,7 +366,13 @@ impl Decoder {
             Type::Uuid => Node::Uuid(*reader.take(16)?.first_chunk().ok_or(WireError::Truncated)?),
             Type::String => {
                 let length = reader.string_length(self.flexible)?;
-                self.bytes(field, length, reader, source)?
+                let node = self.bytes(field, length, reader, source)?;
+                // As in the walker: a broker replaces what is not UTF-8 and goes on with a name
+                // that nobody here has judged.
+                if let (Node::Bytes(Some(text)), true) = (&node, field.role != Role::None) {
+                    std::str::from_utf8(text).map_err(|_| WireError::Utf8)?;
+                }
+                node
             }
             Type::Bytes | Type::Records => {
                 let length = reader.long_length(self.flexible)?;

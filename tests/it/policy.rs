@@ -333,6 +333,27 @@ async fn t03_apis_that_nobody_knows_and_those_between_brokers_close_the_connecti
     }
 }
 
+/// A broker puts U+FFFD in the place of what is not UTF-8 and goes on with that name, which a rule
+/// for a prefix would meet there and nobody has judged here.
+#[tokio::test]
+async fn names_that_are_not_utf_8_end_the_connection() {
+    let lab = Lab::new();
+    let name: &[u8] = b"\0\x06open\xff\xfe";
+    let one_of = [&[0, 0, 0, 1], name].concat();
+    for (key, version, body) in [
+        (15, 0, one_of.clone()),
+        (3, 1, one_of.clone()),
+        (42, 0, one_of),
+        (9, 1, [name, &[0, 0, 0, 0]].concat()),
+    ] {
+        let mut client = lab.app().await;
+        send_bytes(&mut client, key, version, &body).await;
+        assert!(next(&mut client).await.is_none(), "key {key}");
+        // Kordon asks for Metadata itself.
+        assert!(key == 3 || lab.broker().requests(key) == 0, "key {key}");
+    }
+}
+
 #[tokio::test]
 async fn t04_versions_outside_the_range_close_the_connection() {
     let lab = Lab::new();

@@ -1,0 +1,173 @@
+//! Bytes of a peer who has proven nothing, or not yet, into every decoder they can reach. A panic
+//! ends the run, and so does memory: whatever is read here may allocate no more than a frame
+//! before authentication may have bytes.
+
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use kordon::apis::{layout, produce};
+use kordon::identity::settings::{CertificateName, MtlsSettings, TokenSettings};
+use kordon::identity::token::Verifier;
+use kordon::identity::{certificate, json, sasl};
+use kordon::session::handshake::{self, Handshake, Step, TokenCheck};
+use kordon::wire::frame::{self, UNAUTHENTICATED_FRAME_BYTES_MAX};
+use kordon::wire::header::{self, RequestHeader};
+use kordon::wire::layout::Message;
+use kordon::wire::primitive::Reader;
+use kordon::wire::walk::{Nothing, walk_prefix};
+use kordon::wire::{records, tree};
+use libfuzzer_sys::fuzz_target;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+/// The public keys of RFC 7517, appendix A.1, so that `kid` and `alg` find something.
+const JWKS: &str = r#"{"keys":[
+  {"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+   "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","kid":"1"}]}"#;
+
+static CHECK: LazyLock<TokenCheck> = LazyLock::new(|| {
+    let settings = TokenSettings {
+        issuer: "https://idp.example".into(),
+        jwks_file: "jwks.json".into(),
+        audience: "kafka".into(),
+        algorithms: vec!["ES256".into()],
+        clock_skew: Duration::from_secs(30),
+        required_scopes: vec!["kafka".into()],
+        principal_claim: "sub".into(),
+        tenant_claim: Some("tenant_id".into()),
+        groups_claim: Some("groups".into()),
+        session_max: Some(Duration::from_secs(3600)),
+        types: vec!["JWT".into()],
+        token_bytes_max: 16 * 1024,
+    };
+    let Ok(verifier) = Verifier::new(&settings, JWKS) else {
+        panic!("the key set is good");
+    };
+    TokenCheck { settings, verifier }
+});
+
+fuzz_target!(|input: &[u8]| {
+    let Some((which, data)) = input.split_first() else {
+        return;
+    };
+    LazyLock::force(&CHECK);
+    let region = Region::new(ALLOCATOR);
+    match which % 10 {
+        0 => frame_and_header(data),
+        1 => walked(data),
+        2 => conversation(data),
+        3 => drop(sasl::parse_client_first(data, 16 * 1024)),
+        4 => token(data),
+        5 => drop(json::parse_object(data)),
+        6 => certificates(data),
+        7 => answers(data),
+        8 => record_heads(data),
+        _ => decoded(data),
+    }
+    let allocated = region.change().bytes_allocated;
+    assert!(
+        allocated <= UNAUTHENTICATED_FRAME_BYTES_MAX,
+        "{allocated} bytes allocated for an input of {}",
+        input.len()
+    );
+});
+
+fn frame_and_header(data: &[u8]) {
+    let _ = frame::body_length(data, UNAUTHENTICATED_FRAME_BYTES_MAX);
+    let _ = header::peek(data);
+    for flexible in [false, true] {
+        let _ = RequestHeader::read(data, flexible);
+        let _ = header::read_response(data, flexible);
+    }
+}
+
+/// Any message of any API in any version; nothing may be allocated for it.
+fn message(data: &[u8]) -> Option<(&'static Message, i16, &[u8])> {
+    let ([key, version], body) = data.split_first_chunk()?;
+    let layout = layout(i16::from(key & 0x7f))?;
+    let message = match key & 0x80 {
+        0 => &layout.request,
+        _ => &layout.response,
+    };
+    Some((message, i16::from(*version), body))
+}
+
+fn walked(data: &[u8]) {
+    let Some((message, version, body)) = message(data) else {
+        return;
+    };
+    let region = Region::new(ALLOCATOR);
+    let _ = walk_prefix(message, version, body, &mut Nothing);
+    assert_eq!(region.change().bytes_allocated, 0, "a walk allocates");
+}
+
+/// What is decoded is encoded again and walked.
+fn decoded(data: &[u8]) {
+    let Some((message, version, body)) = message(data) else {
+        return;
+    };
+    let body = Bytes::copy_from_slice(body);
+    if let Ok((node, _)) = tree::decode_prefix(message, version, &body, 256) {
+        let bytes = tree::encode_to_bytes(&node, message, version);
+        assert_eq!(walk_prefix(message, version, &bytes, &mut Nothing), Ok(0));
+    }
+}
+
+/// Frames of a connection that authenticates, each with a length of two bytes.
+fn conversation(data: &[u8]) {
+    let mut handshake = Handshake::initial();
+    let mut reader = Reader::new(data);
+    while let Ok(length) = reader.u16() {
+        let length = usize::from(length).min(reader.remaining());
+        let Ok(frame) = reader.take(length) else { return };
+        let frame = Bytes::copy_from_slice(frame);
+        match handshake.step(&frame, &CHECK, SystemTime::UNIX_EPOCH) {
+            Step::Send(_) | Step::SendVersions(..) => {}
+            Step::Done(..) => panic!("nobody has the key"),
+            Step::Fail(..) => return,
+        }
+    }
+}
+
+fn token(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        assert!(CHECK.verifier.verify(text, SystemTime::UNIX_EPOCH).is_err());
+    }
+}
+
+fn certificates(data: &[u8]) {
+    let settings = MtlsSettings {
+        from: CertificateName::CommonName,
+        tenant: String::new(),
+    };
+    let _ = certificate::principal_from_der(data, &settings);
+}
+
+fn answers(data: &[u8]) {
+    let frame = Bytes::copy_from_slice(data);
+    let _ = handshake::illegal_state(&frame);
+    let _ = handshake::unsupported_versions_answer(data);
+}
+
+fn record_heads(data: &[u8]) {
+    let _ = records::inspect(data);
+    let Some((version, body)) = data.split_first() else {
+        return;
+    };
+    let mut outline = produce::Outline::new(i16::from(version % 14));
+    let mut at = 0;
+    loop {
+        match outline.next(&body[at..]) {
+            (read, produce::Next::Topic(_)) => at += read,
+            (read, produce::Next::Records { bytes, .. }) => {
+                at = body.len().min((at + read).saturating_add(bytes));
+            }
+            (_, produce::Next::Short | produce::Next::End) => break,
+        }
+    }
+}
