@@ -7,9 +7,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -94,13 +96,13 @@ impl Pipe {
             match system::fill(ends, from, most) {
                 Ok(0) => Ok(Filled::End),
                 Ok(n) => Ok(Filled::Moved(n)),
-                // The system says the same of an empty socket and of a full pipe.
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock
-                        && held > 0
-                        && system::unread(from)? > 0 =>
-                {
-                    Ok(Filled::Full)
+                // The system says the same of an empty socket and of a full pipe, the latter
+                // even where the peer has left: that would be readable for ever.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && held > 0 => {
+                    match SockRef::from(from).peek(&mut [MaybeUninit::uninit()])? {
+                        0 => Ok(Filled::End),
+                        _ => Ok(Filled::Full),
+                    }
                 }
                 Err(error) => Err(error),
             }
@@ -268,10 +270,6 @@ mod system {
         })
     }
 
-    pub fn unread(socket: &TcpStream) -> io::Result<u64> {
-        Ok(rustix::io::ioctl_fionread(socket)?)
-    }
-
     fn again(mut call: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
         loop {
             match call() {
@@ -311,7 +309,7 @@ mod system {
     pub fn discard(_: &Ends, _: usize) -> io::Result<usize> {
         none()
     }
-    pub fn unread(_: &TcpStream) -> io::Result<u64> {
-        none()
-    }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -37,6 +37,8 @@ const FILL_BYTES_MAX: usize = 1024 * 1024;
 const STEP_BYTES: usize = 192;
 /// Most bytes of a request's begin, or between two partitions' records.
 const STEP_BYTES_MAX: usize = 1024;
+/// Most topics of a request: they are remembered until it is complete.
+const TOPICS_MAX: usize = 256;
 
 /// Why a request goes the usual way. What has come of it is in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,10 +216,12 @@ impl Passage {
                         continue;
                     }
                 }
+                // What it sent before it left is still its request.
+                Ok(Filled::End) | Err(_) if fresh => false,
                 Ok(Filled::End) | Err(_) => return Ok(Moved::End(End::Client)),
             };
             fresh = false;
-            let (bytes, stop) = self.accept(link, full)?;
+            let (bytes, stop) = self.accept(link, full);
             self.pipe.drain(broker, bytes, false).await?;
             if let Some(stop) = stop {
                 return Ok(stop);
@@ -227,7 +231,7 @@ impl Passage {
 
     /// Accepts the complete requests at the front, as many as there are; says how many bytes are
     /// to go on. The first one is read as far as it is there if the pipe is `full`.
-    fn accept(&mut self, link: &Link<'_>, full: bool) -> io::Result<(usize, Option<Moved>)> {
+    fn accept(&mut self, link: &Link<'_>, full: bool) -> (usize, Option<Moved>) {
         let held = self.pipe.held();
         let mut glimpse = None;
         // Where in the pipe the first request begins that has not been accepted.
@@ -246,14 +250,20 @@ impl Passage {
                 }
             }
             if !self.front.is_judged() {
-                let glimpse = match &mut glimpse {
-                    Some(glimpse) => glimpse,
-                    none => none.insert(self.pipe.glimpse()?),
+                let read = match &mut glimpse {
+                    Some(glimpse) => self.front.read(link, glimpse, begin, here),
+                    none => { self.pipe.glimpse() }
+                        .and_then(|new| self.front.read(link, none.insert(new), begin, here)),
                 };
-                match self.front.read(link, glimpse, begin, here)? {
-                    Read::Judged => {}
-                    Read::Short => break None,
-                    Read::Usual(why) => break Some(Moved::Usual(why)),
+                match read {
+                    Ok(Read::Judged) => {}
+                    Ok(Read::Short) => break None,
+                    Ok(Read::Usual(why)) => break Some(Moved::Usual(why)),
+                    // The system gave no second pipe, or a smaller one.
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot look into a pipe");
+                        break Some(Moved::Usual(Usual::Contents));
+                    }
                 }
             }
             let Some(bytes) = self.front.complete_bytes(here) else {
@@ -268,10 +278,10 @@ impl Passage {
                     self.front = Front::default();
                     glimpse = None;
                 }
-                Taken::Refused => break Some(Moved::End(End::Now)),
+                Taken::Refused => break Some(Moved::End(End::Finish)),
             }
         };
-        Ok((begin, stop))
+        (begin, stop)
     }
 }
 
@@ -315,6 +325,9 @@ impl Front {
         // What stands in the window, and where in the frame it ends.
         let (mut from, mut to) = (0, 0);
         let start = self.request.as_ref().map_or(0, |request| request.at);
+        if start > here {
+            return Ok(Read::Short);
+        }
         glimpse.go_to(begin + start)?;
         loop {
             let step = match &mut self.request {
@@ -404,7 +417,8 @@ impl Front {
         let (bytes, silent) = (request.frame_bytes, request.outline.acks() == 0);
         client.metrics.bytes(Direction::In, bytes as u64);
         client.proxy.recorder.spliced(bytes as u64);
-        let owed = take_produce(&mut client, request.api, &head, bytes, silent);
+        let body_bytes = bytes - PREFIX_BYTES;
+        let owed = take_produce(&mut client, request.api, &head, body_bytes, silent);
         drop(client);
         if let Some(expect) = owed {
             owe(link, Owed::Broker(expect));
@@ -481,6 +495,9 @@ impl Request {
             Next::Topic(topic) => {
                 let mut client = link.client.borrow_mut();
                 self.seen.topic(&mut client, topic);
+                if self.topics.len() == TOPICS_MAX {
+                    return (read, Step::Usual);
+                }
                 self.topics.push(match topic {
                     TopicRef::Name(name) => Topic::Name(name.into()),
                     TopicRef::Id(id) => Topic::Id(*id),

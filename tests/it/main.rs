@@ -8,6 +8,7 @@ mod fetch;
 mod flow;
 mod identity;
 mod limits;
+mod passage;
 mod policy;
 mod quota;
 mod routing;

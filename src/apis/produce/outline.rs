@@ -101,7 +101,8 @@ impl Outline {
             Stage::Start => {
                 if self.version >= TRANSACTIONAL_ID_SINCE {
                     let length = reader.string_length(flexible)?.unwrap_or_default();
-                    reader.take(length)?;
+                    // What the walker would not read is not understood here either.
+                    std::str::from_utf8(reader.take(length)?).map_err(|_| WireError::Utf8)?;
                 }
                 let acks = reader.i16()?;
                 let _timeout_ms = reader.i32()?;
@@ -172,3 +173,6 @@ impl Outline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,6 +261,23 @@ impl Lab {
         }
     }
 
+    /// Waits until [`metric`](Self::metric) gives `least` or more.
+    #[track_caller]
+    pub fn metric_reaches(&self, name: &str, least: f64) {
+        let begun = Instant::now();
+        loop {
+            let found = self.metric(name, &[]);
+            if found >= least {
+                return;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{name} stays {found}, expected {least}"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The first audit line with all these fields; waits for the writer.
     pub fn audit(&self, fields: &[(&str, &str)]) -> Value {
         let begun = Instant::now();

@@ -6,10 +6,12 @@ mod lab;
 mod pki;
 #[path = "../../lab/port.rs"]
 mod port;
+mod raw;
 mod signer;
 mod wire;
 
 pub use lab::{Lab, POLICY};
 pub use pki::Pki;
+pub use raw::{Raw, frame_of, pause};
 pub use signer::Signer;
 pub use wire::*;
