@@ -301,7 +301,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "oauthbearer: a list of issuers",
         ),
         (token("certificateBound: true"), "certificateBound: true"),
-        (token("claims: []"), "claims"),
         (token("introspection: {}"), "introspection"),
         (token("principalPrefix: x"), "principalPrefix"),
         (
@@ -481,6 +480,64 @@ fn tokens_need_tls_off_loopback_and_safe_algorithms() {
     assert!(bad(&listener(", algorithms: []"))[0].contains("got an empty list"));
     assert!(bad(&listener(", clockSkew: 1h"))[0].contains("expected at most `300s`, got `1h`"));
     assert!(bad(&listener(", maxSession: 0s"))[0].contains("longer than nothing"));
+}
+
+#[test]
+fn rules_about_claims_are_read_and_their_mistakes_are_named() {
+    let listener = |rules: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{file: jwks.json}},\n    \
+                 claims: {rules}}}}}"
+            ),
+        )
+    };
+    let config = good(&listener(
+        "[{pointer: /a/roles, contains: kafka}, {pointer: /n, equals: -1}, \
+         {pointer: /b~1c, oneOf: [\"1\", true]}]",
+    ));
+    let IdentitySettings::Oauthbearer(token) = &config.listeners[0].identity else {
+        panic!()
+    };
+    let shown = format!("{:?}", token.claims);
+    assert_eq!(
+        shown,
+        "[ClaimRule { pointer: /a/roles, expected: Contains(Text(\"kafka\")) }, \
+         ClaimRule { pointer: /n, expected: Equals(Number(-1)) }, \
+         ClaimRule { pointer: /b~1c, expected: OneOf([Text(\"1\"), Boolean(true)]) }]"
+    );
+    let both = "8:14 expected exactly one of `equals`, `contains` and `oneOf`";
+    for (rules, want) in [
+        ("[]", "8:13 expected at least one item, got an empty list"),
+        ("[{pointer: /a}]", both),
+        ("[{pointer: /a, equals: x, contains: x}]", both),
+        ("[{pointer: /a, equal: x}]", "8:28 unknown key `equal`"),
+        ("[{equals: x}]", "8:14 missing key `pointer`"),
+        (
+            "[{pointer: a.b, equals: x}]",
+            "8:24 expected a JSON pointer, got `a.b`: a pointer begins with `/`",
+        ),
+        (
+            "[{pointer: /a, equals: 1.5}]",
+            "8:36 expected text, a whole number or a boolean, got the number `1.5`",
+        ),
+        (
+            "[{pointer: /a, equals: }]",
+            "8:34 expected text, a whole number or a boolean, got nothing",
+        ),
+        (
+            "[{pointer: /a, oneOf: []}]",
+            "8:35 expected at least one item, got an empty list",
+        ),
+        ("[{pointer: /a, oneOf: x}]", "8:35 expected a list, got `x`"),
+        (
+            "[{pointer: /a, contains: [x]}]",
+            "8:38 expected text, a whole number or a boolean, got a list",
+        ),
+    ] {
+        assert_eq!(bad(&listener(rules)), [want], "{rules}");
+    }
 }
 
 #[test]

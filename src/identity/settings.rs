@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::identity::claims::ClaimRule;
 use crate::principal::Principal;
 
 /// Exactly one way of proving identity for each listener.
@@ -48,6 +49,8 @@ pub struct TokenSettings {
     pub clock_skew: Duration,
     /// Every one must be in the token's `scope` (string or array).
     pub required_scopes: Vec<String>,
+    /// What else the claims must say; every rule must hold.
+    pub claims: Vec<ClaimRule>,
     /// The claim that is the principal's name.
     pub principal_claim: String,
     /// The claim that is the tenant, if any.

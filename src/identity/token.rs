@@ -49,7 +49,7 @@ pub fn supported_algorithms() -> impl Iterator<Item = &'static str> {
 }
 
 /// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than `limits.tokenBytes`.
     #[error("token is longer than allowed")]
@@ -96,6 +96,10 @@ pub enum TokenError {
     /// A required scope is missing.
     #[error("token lacks a required scope")]
     Scope,
+    /// The rule about the claim at this pointer does not hold. The pointer is the
+    /// configuration's word; what the token says there is not repeated.
+    #[error("token does not fulfil the rule about the claim `{0}`")]
+    Claim(Arc<str>),
     /// The principal claim is absent, not a string, or a name that is refused.
     #[error("token names no acceptable principal")]
     Principal,
@@ -109,7 +113,7 @@ pub enum TokenError {
 
 impl TokenError {
     /// One word for metrics and the audit log.
-    pub fn kind(self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Long => "long",
             Self::Malformed => "malformed",
@@ -126,6 +130,7 @@ impl TokenError {
             Self::Expired => "expired",
             Self::Early => "early",
             Self::Scope => "scope",
+            Self::Claim(_) => "claim",
             Self::Principal => "principal",
             Self::Tenant => "tenant",
             Self::Groups => "groups",
@@ -269,6 +274,9 @@ impl Verifier {
         }
         let expires_at = self.check_dates(claims, now)?;
         self.check_scopes(claims)?;
+        if let Some(broken) = settings.claims.iter().find(|rule| !rule.holds(claims)) {
+            return Err(TokenError::Claim(Arc::clone(broken.pointer.text())));
+        }
         let name = claims.get(&settings.principal_claim);
         let name = name.and_then(acceptable).ok_or(TokenError::Principal)?;
         let tenant = match settings

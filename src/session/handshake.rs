@@ -75,7 +75,7 @@ pub struct Identified {
 }
 
 /// Why authentication failed; for the audit log, the client learns less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// A message that does not belong here.
     #[error("unexpected message during authentication")]
@@ -146,7 +146,8 @@ impl Handshake {
             }
             (State::FailureReply { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                let failure = self.refused.map_or(Failure::Unexpected, Failure::Token);
+                let failure = self.refused.take();
+                let failure = failure.map_or(Failure::Unexpected, Failure::Token);
                 if bytes[..] != *ABORT {
                     // Kafka reads another first message here; a client has one try.
                     return Step::Fail(None, failure);

@@ -67,6 +67,7 @@ fn settings() -> TokenSettings {
         algorithms: supported_algorithms().map(str::to_owned).collect(),
         clock_skew: Duration::from_secs(30),
         required_scopes: vec!["kafka".into()],
+        claims: Vec::new(),
         principal_claim: "sub".into(),
         tenant_claim: Some("tenant_id".into()),
         groups_claim: Some("groups".into()),
@@ -539,6 +540,45 @@ fn every_required_scope_must_be_a_whole_word() {
     ] {
         refused(&token(&claims_with("scope", scope)), TokenError::Scope);
     }
+}
+
+#[test]
+fn every_rule_about_claims_must_hold_and_the_first_that_does_not_is_named() {
+    use crate::identity::claims::{ClaimRule, Expected, Literal, Pointer};
+    let rule = |pointer: &str, expected: Expected| ClaimRule {
+        pointer: Pointer::parse(pointer).unwrap(),
+        expected,
+    };
+    let text = |text: &str| Literal::Text(text.to_owned());
+    let settings = TokenSettings {
+        claims: vec![
+            rule("/realm_access/roles", Expected::Contains(text("kafka"))),
+            rule("/azp", Expected::OneOf(vec![text("a"), text("b")])),
+        ],
+        ..settings()
+    };
+    let verifier = Verifier::new(&settings, &jwks().to_string()).unwrap();
+    let with = |roles: Value, azp: Value| {
+        let mut claims = claims_with("realm_access", json!({"roles": roles}));
+        claims["azp"] = azp;
+        verifier.verify(&token(&claims), at(NOW)).err()
+    };
+    let broken = |pointer: &str| Some(TokenError::Claim(pointer.into()));
+    assert_eq!(with(json!(["x", "kafka"]), json!("b")), None);
+    assert_eq!(with(json!(["kafka"]), json!("c")), broken("/azp"));
+    assert_eq!(
+        with(json!(["hidden"]), json!("c")),
+        broken("/realm_access/roles")
+    );
+    assert_eq!(
+        with(json!("kafka"), json!("a")),
+        broken("/realm_access/roles")
+    );
+    let error = with(json!(["hidden"]), json!("a")).unwrap();
+    assert_eq!(
+        error.to_string(),
+        "token does not fulfil the rule about the claim `/realm_access/roles`"
+    );
 }
 
 #[test]
