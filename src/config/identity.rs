@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::oauthbearer;
 use super::read::Paths;
-use crate::document::{Fields, Node, Value, unsupported};
+use crate::document::{Fields, Node, unsupported};
 use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings};
 use crate::net::settings::{ClientAuth, ServerTls};
 use crate::policy::parse;
@@ -28,6 +28,8 @@ pub(super) struct Source {
     /// Equal for listeners that believe the same somebody.
     pub(super) key: String,
     pub(super) what: &'static str,
+    /// What is put before every name that it makes.
+    pub(super) prefix: String,
     pub(super) shared: bool,
     pub(super) place: Place,
 }
@@ -154,6 +156,7 @@ fn mtls_identity(
             sources.push(Source {
                 key: format!("certificate {}", ca.display()),
                 what: "certificates",
+                prefix: String::new(),
                 shared,
                 place: node.place.clone(),
             });
@@ -195,34 +198,35 @@ fn sasl_identity(
             )
             .help("add `tls`, or bind a loopback address");
     }
-    let bearer = match &bearer.value {
-        Value::List(items) => match &items[..] {
-            [one] => one,
-            _ => {
-                problems.error(&bearer.place, unsupported("oauthbearer: a list of issuers"));
-                return None;
-            }
-        },
-        _ => bearer,
-    };
-    oauthbearer::issuer(bearer, around, sources, problems).map(IdentitySettings::Oauthbearer)
+    oauthbearer::issuers(bearer, around, sources, problems).map(IdentitySettings::Oauthbearer)
 }
 
 /// Two sources that could mean different people by one name must say that they mean the same.
 pub(super) fn check_shared(sources: &[Source], problems: &mut Problems) {
-    let Some(first) = sources.first() else { return };
-    if sources.iter().all(|s| s.key == first.key) {
-        return;
-    }
     for source in sources.iter().filter(|s| !s.shared) {
+        let Some(other) = sources.iter().find(|other| source.could_meet(other)) else {
+            continue;
+        };
         problems
             .error(
                 &source.place,
                 format!(
-                    "names from these {} could also come from another listener",
-                    source.what
+                    "names from these {} could also come from the {} on line {}",
+                    source.what, other.what, other.place.line
                 ),
             )
-            .help("if one name means one person on all of them, say `shared: true` on each");
+            .help(
+                "give each a `principalPrefix` of its own, or say `shared: true` on each if one \
+                 name means one person on all of them",
+            );
+    }
+}
+
+impl Source {
+    /// Whether both could make the same name: one prefix begins with the other, the empty one
+    /// being the beginning of every name.
+    fn could_meet(&self, other: &Source) -> bool {
+        let (one, two) = (&self.prefix, &other.prefix);
+        self.key != other.key && (one.starts_with(two) || two.starts_with(one))
     }
 }

@@ -1,13 +1,16 @@
 //! `sasl.oauthbearer`: whose tokens are believed, and what they must fulfil.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::identity::{Source, Surroundings};
 use super::read::Paths;
 use crate::document::scalar::Literal;
-use crate::document::{Fields, Node, unsupported};
+use crate::document::{Fields, Node, Value, unsupported};
 use crate::identity::claims::{self, CLAIM_RULES_MAX, ClaimRule, Expected, Pointer};
+use crate::identity::issuers::ISSUERS_MAX;
+use crate::identity::name;
 use crate::identity::settings::TokenSettings;
 use crate::problem::Problems;
 
@@ -29,8 +32,43 @@ const ALGORITHMS_DEFAULT: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 /// Accepted where `types` is not given (RFC 7519, RFC 9068).
 const TYPES_DEFAULT: [&str; 2] = ["JWT", "at+jwt"];
 
+/// Reads one issuer, or a list of them.
+pub(super) fn issuers(
+    node: &Node,
+    around: &Surroundings<'_>,
+    sources: &mut Vec<Source>,
+    problems: &mut Problems,
+) -> Option<Vec<TokenSettings>> {
+    let nodes = match &node.value {
+        Value::List(_) => node.list_not_empty(problems)?,
+        _ => std::slice::from_ref(node),
+    };
+    if nodes.len() > ISSUERS_MAX {
+        let message = format!("{} issuers, at most {ISSUERS_MAX} are allowed", nodes.len());
+        problems.error(&node.place, message);
+        return None;
+    }
+    let mut lines: HashMap<String, u32> = HashMap::new();
+    let mut read = Vec::new();
+    for node in nodes {
+        let settings = issuer(node, around, sources, problems);
+        if let Some(settings) = &settings
+            && let Some(line) = lines.insert(settings.issuer.clone(), node.place.line)
+        {
+            problems
+                .error(
+                    &node.place,
+                    format!("the issuer `{}` a second time", settings.issuer),
+                )
+                .help(format!("the first one is on line {line}"));
+        }
+        read.push(settings);
+    }
+    read.into_iter().collect()
+}
+
 /// Reads what one issuer's tokens must fulfil.
-pub(super) fn issuer(
+fn issuer(
     node: &Node,
     around: &Surroundings<'_>,
     sources: &mut Vec<Source>,
@@ -51,9 +89,8 @@ pub(super) fn issuer(
     let types = fields.take("types");
     let shared = fields.take("shared");
     let rules = fields.take("claims");
-    for key in ["introspection", "principalPrefix"] {
-        fields.refuse(key, problems);
-    }
+    let prefix = fields.take("principalPrefix");
+    fields.refuse("introspection", problems);
     fields.finish(problems);
 
     if let Some(bound) = bound
@@ -61,13 +98,13 @@ pub(super) fn issuer(
     {
         problems.error(&bound.place, unsupported("certificateBound: true"));
     }
-    let mut name = |n: Option<&Node>| n.and_then(|n| n.name(problems)).map(str::to_owned);
-    let issuer = name(issuer);
-    let audience = name(audience);
-    let tenant_claim = name(tenant_claim);
-    let groups_claim = name(groups_claim);
+    let mut text = |n: Option<&Node>| n.and_then(|n| n.name(problems)).map(str::to_owned);
+    let issuer = text(issuer);
+    let audience = text(audience);
+    let tenant_claim = text(tenant_claim);
+    let groups_claim = text(groups_claim);
     let principal_claim = match principal_claim {
-        Some(node) => name(Some(node)),
+        Some(node) => text(Some(node)),
         None => Some("sub".to_owned()),
     };
     let jwks_file = jwks.and_then(|n| jwks_file(n, around.paths, problems));
@@ -93,6 +130,7 @@ pub(super) fn issuer(
         node.expected("a session longer than nothing", problems);
     }
     let required_scopes = scopes.map_or(Some(Vec::new()), |n| n.names(problems));
+    let prefix = prefix.map_or(Some(String::new()), |n| principal_prefix(n, problems));
     let rules = rules.map_or(Some(Vec::new()), |n| claim_rules(n, problems));
     let shared = shared.and_then(|n| n.boolean(problems)).unwrap_or(false);
     let settings = TokenSettings {
@@ -104,6 +142,7 @@ pub(super) fn issuer(
         required_scopes: required_scopes?,
         claims: rules?,
         principal_claim: principal_claim?,
+        principal_prefix: prefix?,
         tenant_claim,
         groups_claim,
         session_max,
@@ -112,12 +151,14 @@ pub(super) fn issuer(
     };
     sources.push(Source {
         key: format!(
-            "token {} {} {}",
+            "token {} {} {} {}",
             settings.issuer,
             settings.jwks_file.display(),
-            settings.principal_claim
+            settings.principal_claim,
+            settings.principal_prefix
         ),
         what: "tokens",
+        prefix: settings.principal_prefix.clone(),
         shared,
         place: node.place.clone(),
     });
@@ -153,6 +194,18 @@ fn algorithm_list(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
             .filter_map(|n| n.choice(&words, problems))
             .collect(),
     )
+}
+
+/// A prefix follows the rules of the names that it begins.
+fn principal_prefix(node: &Node, problems: &mut Problems) -> Option<String> {
+    let prefix = node.name(problems)?;
+    if let Err(fault) = name::check(prefix) {
+        problems
+            .error(&node.place, format!("`principalPrefix`: {fault}"))
+            .help("for example `partner-`");
+        return None;
+    }
+    Some(prefix.to_owned())
 }
 
 /// `claims`: every rule is read, so that all mistakes are reported at once.

@@ -190,9 +190,10 @@ limits: {frameBytes: 1MiB, connections: 10, inFlight: 3, tokenBytes: 8KiB}
         panic!()
     };
     assert_eq!(mtls.tenant, "mesh");
-    let IdentitySettings::Oauthbearer(token) = &tokens.identity else {
+    let IdentitySettings::Oauthbearer(issuers) = &tokens.identity else {
         panic!()
     };
+    let [token] = &issuers[..] else { panic!() };
     assert_eq!(token.clock_skew, Duration::from_secs(10));
     assert_eq!(token.session_max, Some(Duration::from_secs(3600)));
     assert_eq!(token.principal_claim, "azp");
@@ -296,13 +297,8 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ),
         (listener("sasl: {plain: {users: f}}"), "plain"),
         (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
-        (
-            listener("sasl: {oauthbearer: [{}, {}]}"),
-            "oauthbearer: a list of issuers",
-        ),
         (token("certificateBound: true"), "certificateBound: true"),
         (token("introspection: {}"), "introspection"),
-        (token("principalPrefix: x"), "principalPrefix"),
         (
             token("x: y")
                 .replace("file: jwks.json", "url: \"https://i\"")
@@ -497,10 +493,10 @@ fn rules_about_claims_are_read_and_their_mistakes_are_named() {
         "[{pointer: /a/roles, contains: kafka}, {pointer: /n, equals: -1}, \
          {pointer: /b~1c, oneOf: [\"1\", true]}]",
     ));
-    let IdentitySettings::Oauthbearer(token) = &config.listeners[0].identity else {
+    let IdentitySettings::Oauthbearer(issuers) = &config.listeners[0].identity else {
         panic!()
     };
-    let shown = format!("{:?}", token.claims);
+    let shown = format!("{:?}", issuers[0].claims);
     assert_eq!(
         shown,
         "[ClaimRule { pointer: /a/roles, expected: Contains(Text(\"kafka\")) }, \
@@ -564,9 +560,80 @@ fn sources_of_names_are_kept_apart_or_shared_on_purpose() {
     let apart = bad(&two("issuer: i", "issuer: j, shared: true"));
     assert_eq!(
         apart,
-        ["7:23 names from these tokens could also come from another listener"]
+        ["7:23 names from these tokens could also come from the tokens on line 11"]
     );
     assert_eq!(bad(&two("issuer: i", "issuer: j")).len(), 2);
+    let prefixed = |first: &str, second: &str| {
+        two(
+            &format!("issuer: i, principalPrefix: {first}"),
+            &format!("issuer: j, principalPrefix: {second}"),
+        )
+    };
+    good(&prefixed("x-", "y-"));
+    // A prefix of one alone keeps nothing apart: the other may make any name.
+    assert_eq!(
+        bad(&two("issuer: i, principalPrefix: x-", "issuer: j")).len(),
+        2
+    );
+    // Nor does one that begins with the other: `x` and `-a`, `x-` and `a`.
+    assert_eq!(bad(&prefixed("x", "x-")).len(), 2);
+    assert_eq!(bad(&prefixed("x-", "x-")).len(), 2);
+    // The same issuer under two prefixes is two sources.
+    assert_eq!(
+        bad(&two("issuer: i", "issuer: i, principalPrefix: x-")).len(),
+        2
+    );
+    for prefix in ["\"*\"", "\" x\"", "spiffe://x/"] {
+        let found = bad(&two(
+            &format!("issuer: i, principalPrefix: {prefix}"),
+            "issuer: i",
+        ));
+        assert!(found[0].contains("`principalPrefix`: name"), "{found:?}");
+    }
+}
+
+#[test]
+fn one_listener_may_believe_several_issuers() {
+    let listener = |issuers: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!("sasl:\n    oauthbearer:\n{issuers}"),
+        )
+    };
+    let one = |name: &str, rest: &str| {
+        format!("    - {{issuer: {name}, audience: a, jwks: {{file: jwks.json}}{rest}}}\n")
+    };
+    let second = one("j", ", principalPrefix: j-").replace("audience: a", "audience: b");
+    let config = good(&listener(&(one("i", ", principalPrefix: i-") + &second)));
+    let IdentitySettings::Oauthbearer(issuers) = &config.listeners[0].identity else {
+        panic!()
+    };
+    let read: Vec<_> = issuers
+        .iter()
+        .map(|i| (&*i.issuer, &*i.audience, &*i.principal_prefix))
+        .collect();
+    assert_eq!(read, [("i", "a", "i-"), ("j", "b", "j-")]);
+    let apart = bad(&listener(&(one("i", "") + &one("j", ""))));
+    assert_eq!(
+        apart,
+        [
+            "9:7 names from these tokens could also come from the tokens on line 10",
+            "10:7 names from these tokens could also come from the tokens on line 9",
+        ]
+    );
+    let twice = bad(&listener(&(one("i", "") + &one("i", ""))));
+    assert_eq!(twice, ["10:7 the issuer `i` a second time"]);
+    let many: String = (0..33)
+        .map(|n| one(&format!("i{n}"), ", shared: true"))
+        .collect();
+    assert_eq!(
+        bad(&listener(&many)),
+        ["9:7 33 issuers, at most 32 are allowed"]
+    );
+    assert_eq!(
+        bad(&listener("      []\n")),
+        ["9:7 expected at least one item, got an empty list"]
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 pub mod certificate;
 pub mod claims;
+pub mod issuers;
 pub mod json;
 pub mod keys;
 pub mod name;

@@ -14,8 +14,9 @@ pub enum IdentitySettings {
     Static(Principal),
     /// `identity.mtls`: the client certificate names the principal.
     Mtls(MtlsSettings),
-    /// `sasl.oauthbearer`: a bearer token names the principal.
-    Oauthbearer(TokenSettings),
+    /// `sasl.oauthbearer`: a bearer token names the principal. One entry for each issuer, at
+    /// least one, no two for the same.
+    Oauthbearer(Vec<TokenSettings>),
 }
 
 /// `identity.mtls`: how a certificate becomes a name.
@@ -34,7 +35,7 @@ pub enum CertificateName {
     CommonName,
 }
 
-/// `sasl.oauthbearer`: what a token must fulfil.
+/// One issuer of `sasl.oauthbearer`: what its tokens must fulfil.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
     /// `iss` must equal this.
@@ -53,6 +54,8 @@ pub struct TokenSettings {
     pub claims: Vec<ClaimRule>,
     /// The claim that is the principal's name.
     pub principal_claim: String,
+    /// What is put before that name; empty: nothing.
+    pub principal_prefix: String,
     /// The claim that is the tenant, if any.
     pub tenant_claim: Option<String>,
     /// The claim that lists the groups, if any.

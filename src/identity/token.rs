@@ -1,7 +1,8 @@
 //! A bearer token becomes a principal: a signed JWT (RFC 7515, RFC 7519) with an allow-listed
 //! asymmetric algorithm, a key of the configured issuer, and claims that fulfil
-//! [`TokenSettings`]. The signature is checked before any claim is read. Time is an argument;
-//! no error repeats a part of the token.
+//! [`TokenSettings`]. The signature is checked before any claim is believed; only `iss` is looked
+//! at sooner, to choose among [`issuers`](super::issuers). Time is an argument; no error repeats
+//! a part of the token.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -148,6 +149,37 @@ impl From<JsonFault> for TokenError {
     }
 }
 
+/// A token taken apart; nothing in it is believed yet.
+pub struct Unverified<'a> {
+    signed: &'a str,
+    signature: &'a str,
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+}
+
+impl<'a> Unverified<'a> {
+    /// Takes a token apart that is not longer than allowed.
+    pub fn read(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
+        if token.len() > bytes_max {
+            return Err(TokenError::Long);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        // A fourth part would leave a point in `claims`, which base64url does not have.
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        Ok(Self {
+            signed,
+            signature,
+            header: decode(header)?,
+            claims: decode(claims)?,
+        })
+    }
+
+    /// Who the token says has issued it.
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Value::as_str)
+    }
+}
+
 /// Checks the tokens of one issuer. Cheap to share behind an [`Arc`]; a change of keys or
 /// settings makes a new one.
 pub struct Verifier {
@@ -194,22 +226,23 @@ impl Verifier {
 
     /// The principal that `token` proves at `now`.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Principal, TokenError> {
-        if token.len() > self.settings.token_bytes_max {
-            return Err(TokenError::Long);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // A fourth part would leave a point in `claims`, which base64url does not have.
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        self.check_signature(&decode(header)?, signed, signature)?;
-        self.read_claims(&decode(claims)?, now)
+        let token = Unverified::read(token, self.settings.token_bytes_max)?;
+        self.judge(&token, now)
     }
 
-    fn check_signature(
-        &self,
-        header: &Map<String, Value>,
-        signed: &str,
-        signature: &str,
-    ) -> Result<(), TokenError> {
+    /// The settings.
+    pub fn settings(&self) -> &TokenSettings {
+        &self.settings
+    }
+
+    /// The principal that a token proves at `now`.
+    pub fn judge(&self, token: &Unverified<'_>, now: SystemTime) -> Result<Principal, TokenError> {
+        self.check_signature(token)?;
+        self.read_claims(&token.claims, now)
+    }
+
+    fn check_signature(&self, token: &Unverified<'_>) -> Result<(), TokenError> {
+        let header = &token.header;
         let alg = header.get("alg").and_then(Value::as_str);
         let alg = alg.ok_or(TokenError::Algorithm)?;
         let row = self.allowed.iter().find(|(name, ..)| *name == alg);
@@ -228,8 +261,8 @@ impl Verifier {
             Some(_) => return Err(TokenError::Key),
         };
         let key = self.keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
-        let verified =
-            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.verifying, algorithm);
+        let (signature, signed) = (token.signature, token.signed.as_bytes());
+        let verified = jsonwebtoken::crypto::verify(signature, signed, &key.verifying, algorithm);
         match verified {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(TokenError::Signature),
@@ -279,6 +312,11 @@ impl Verifier {
         }
         let name = claims.get(&settings.principal_claim);
         let name = name.and_then(acceptable).ok_or(TokenError::Principal)?;
+        let name = format!("{}{name}", settings.principal_prefix);
+        // Prefix and value may make a form together that neither has alone.
+        if name::check(&name).is_err() {
+            return Err(TokenError::Principal);
+        }
         let tenant = match settings
             .tenant_claim
             .as_ref()

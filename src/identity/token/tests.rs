@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::*;
 
+mod issuers;
+
 const NOW: u64 = 1_800_000_000;
 
 struct Keys {
@@ -69,6 +71,7 @@ fn settings() -> TokenSettings {
         required_scopes: vec!["kafka".into()],
         claims: Vec::new(),
         principal_claim: "sub".into(),
+        principal_prefix: String::new(),
         tenant_claim: Some("tenant_id".into()),
         groups_claim: Some("groups".into()),
         session_max: None,
