@@ -93,11 +93,23 @@ fn issuer(
     fields.refuse("introspection", problems);
     fields.finish(problems);
 
-    if let Some(bound) = bound
-        && bound.value.boolean(problems) == Some(true)
-    {
-        problems.error(&bound.place, unsupported("certificateBound: true"));
-    }
+    let bound = bound.map_or(Some(false), |entry| {
+        let bound = entry.value.boolean(problems)?;
+        let asks = match around.tls {
+            None => false,
+            Some(None) => true, // the mistake there has been reported
+            Some(Some(tls)) => tls.client_ca.is_some(),
+        };
+        if bound && !asks {
+            problems
+                .error(
+                    &entry.place,
+                    "`certificateBound: true` needs `tls.clientCa`",
+                )
+                .help("say `tls: {…, clientCa: ca.pem, clientAuth: required}`");
+        }
+        Some(bound)
+    });
     let mut text = |n: Option<&Node>| n.and_then(|n| n.name(problems)).map(str::to_owned);
     let issuer = text(issuer);
     let audience = text(audience);
@@ -146,6 +158,7 @@ fn issuer(
         tenant_claim,
         groups_claim,
         session_max,
+        certificate_bound: bound?,
         types: types?,
         token_bytes_max: around.token_bytes,
     };

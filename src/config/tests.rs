@@ -297,7 +297,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ),
         (listener("sasl: {plain: {users: f}}"), "plain"),
         (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
-        (token("certificateBound: true"), "certificateBound: true"),
         (token("introspection: {}"), "introspection"),
         (
             token("x: y")
@@ -590,6 +589,31 @@ fn sources_of_names_are_kept_apart_or_shared_on_purpose() {
         ));
         assert!(found[0].contains("`principalPrefix`: name"), "{found:?}");
     }
+}
+
+#[test]
+fn bound_tokens_need_client_certificates() {
+    let listener = |tls: &str, bound: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "{tls}sasl: {{oauthbearer: {{issuer: i, audience: a, \
+                 jwks: {{file: jwks.json}},\n    \
+                 certificateBound: {bound}}}}}"
+            ),
+        )
+    };
+    let tls = |rest: &str| format!("tls: {{cert: server.pem, key: server.key{rest}}}\n  ");
+    let asks = tls(", clientCa: ca.pem, clientAuth: required");
+    let config = good(&listener(&asks, "true"));
+    let IdentitySettings::Oauthbearer(issuers) = &config.listeners[0].identity else {
+        panic!()
+    };
+    assert!(issuers[0].certificate_bound);
+    good(&listener("", "false"));
+    let needs = "5 `certificateBound: true` needs `tls.clientCa`";
+    assert_eq!(bad(&listener("", "true")), [format!("8:{needs}")]);
+    assert_eq!(bad(&listener(&tls(""), "true")), [format!("9:{needs}")]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::identity::binding::Thumbprint;
 use crate::identity::token::{TokenError, Unverified, Verifier};
 use crate::principal::Principal;
 
@@ -40,8 +41,14 @@ impl Issuers {
         self.token_bytes_max
     }
 
-    /// What `token` proves at `now`.
-    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Proven, TokenError> {
+    /// What `token` proves at `now` about the other end of a connection that showed
+    /// `certificate`.
+    pub fn verify(
+        &self,
+        token: &str,
+        certificate: Option<&Thumbprint>,
+        now: SystemTime,
+    ) -> Result<Proven, TokenError> {
         let token = Unverified::read(token, self.token_bytes_max)?;
         let wanted = token.issuer().ok_or(TokenError::Issuer)?;
         let mut verifiers = self.verifiers.iter();
@@ -49,7 +56,7 @@ impl Issuers {
             .find(|verifier| verifier.settings().issuer == wanted)
             .ok_or(TokenError::Issuer)?;
         Ok(Proven {
-            principal: verifier.judge(&token, now)?,
+            principal: verifier.judge(&token, certificate, now)?,
             session_max: verifier.settings().session_max,
         })
     }

@@ -7,6 +7,7 @@
 //! A listener's static identity needs no proof and therefore no code. Nothing here does I/O or
 //! reads the clock, and no error repeats what the peer sent.
 
+pub mod binding;
 pub mod certificate;
 pub mod claims;
 pub mod issuers;

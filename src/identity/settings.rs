@@ -62,6 +62,9 @@ pub struct TokenSettings {
     pub groups_claim: Option<String>,
     /// Upper bound of a session (KIP-368); the token's expiry bounds it as well.
     pub session_max: Option<Duration>,
+    /// Only a token bound to the connection's certificate is good (RFC 8705). One that says
+    /// it is bound is held to that in any case.
+    pub certificate_bound: bool,
     /// Accepted `typ` header values; an absent `typ` is accepted.
     pub types: Vec<String>,
     /// The longest token accepted, in bytes.

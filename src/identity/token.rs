@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use crate::identity::binding::{self, Thumbprint};
 use crate::identity::json::{self, JsonFault};
 use crate::identity::keys::{KeyKind, KeySet};
 use crate::identity::name;
@@ -94,6 +95,10 @@ pub enum TokenError {
     /// `nbf` or `iat` lies ahead.
     #[error("token is not valid yet")]
     Early,
+    /// Bound to a certificate or key that the connection has not shown, or, where the listener
+    /// asks for it, not bound (RFC 8705).
+    #[error("token is not bound to the client certificate of this connection")]
+    Binding,
     /// A required scope is missing.
     #[error("token lacks a required scope")]
     Scope,
@@ -130,6 +135,7 @@ impl TokenError {
             Self::Date => "date",
             Self::Expired => "expired",
             Self::Early => "early",
+            Self::Binding => "binding",
             Self::Scope => "scope",
             Self::Claim(_) => "claim",
             Self::Principal => "principal",
@@ -224,10 +230,16 @@ impl Verifier {
         self.keys.len()
     }
 
-    /// The principal that `token` proves at `now`.
-    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Principal, TokenError> {
+    /// The principal that `token` proves at `now` to be at the other end of a connection that
+    /// showed `certificate`.
+    pub fn verify(
+        &self,
+        token: &str,
+        certificate: Option<&Thumbprint>,
+        now: SystemTime,
+    ) -> Result<Principal, TokenError> {
         let token = Unverified::read(token, self.settings.token_bytes_max)?;
-        self.judge(&token, now)
+        self.judge(&token, certificate, now)
     }
 
     /// The settings.
@@ -235,10 +247,15 @@ impl Verifier {
         &self.settings
     }
 
-    /// The principal that a token proves at `now`.
-    pub fn judge(&self, token: &Unverified<'_>, now: SystemTime) -> Result<Principal, TokenError> {
+    /// As [`verify`](Self::verify), for a token that has been taken apart.
+    pub fn judge(
+        &self,
+        token: &Unverified<'_>,
+        certificate: Option<&Thumbprint>,
+        now: SystemTime,
+    ) -> Result<Principal, TokenError> {
         self.check_signature(token)?;
-        self.read_claims(&token.claims, now)
+        self.read_claims(&token.claims, certificate, now)
     }
 
     fn check_signature(&self, token: &Unverified<'_>) -> Result<(), TokenError> {
@@ -247,7 +264,9 @@ impl Verifier {
         let alg = alg.ok_or(TokenError::Algorithm)?;
         let row = self.allowed.iter().find(|(name, ..)| *name == alg);
         let (_, algorithm, kind) = *row.ok_or(TokenError::Algorithm)?;
-        if header.contains_key("crit") {
+        // `b64` (RFC 7797) needs `crit`; where an issuer forgot it, it still means that what is
+        // signed is not what is decoded here.
+        if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != true) {
             return Err(TokenError::Critical);
         }
         match header.get("typ") {
@@ -288,6 +307,7 @@ impl Verifier {
     fn read_claims(
         &self,
         claims: &Map<String, Value>,
+        certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
         let settings = &self.settings;
@@ -306,6 +326,10 @@ impl Verifier {
             return Err(TokenError::Type);
         }
         let expires_at = self.check_dates(claims, now)?;
+        let required = settings.certificate_bound;
+        if !binding::holds(claims.get("cnf"), required, certificate) {
+            return Err(TokenError::Binding);
+        }
         self.check_scopes(claims)?;
         if let Some(broken) = settings.claims.iter().find(|rule| !rule.holds(claims)) {
             return Err(TokenError::Claim(Arc::clone(broken.pointer.text())));

@@ -19,6 +19,7 @@ use super::listener::Identity;
 use super::{Permit, Proxy, requests, responses};
 use crate::broker::Target;
 use crate::clock;
+use crate::identity::binding::Thumbprint;
 use crate::identity::issuers::Issuers;
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
@@ -101,12 +102,17 @@ pub async fn serve(
         Target::Bootstrap => listener.target_of(stream.server_name()),
         broker => broker,
     };
+    let certificate = match &listener.identity {
+        Identity::Token(_) => stream.peer_certificates().first(),
+        _ => None,
+    };
     let place = Place {
         proxy: &proxy,
         listener,
         number,
         peer,
         target,
+        certificate: certificate.map(|leaf| Thumbprint::of(leaf)),
     };
     let mut buffer = BytesMut::new();
     let identifying = place.identify(&mut stream, &mut buffer);
@@ -235,7 +241,7 @@ impl Place<'_> {
         buffer: &mut BytesMut,
     ) -> Option<Identified> {
         let metrics = self.proxy.recorder.connection("", &self.listener.name);
-        let mut handshake = Handshake::initial();
+        let mut handshake = Handshake::initial(self.certificate);
         loop {
             let message = read_frame(stream, buffer).await?;
             match handshake.step(&message, issuers, clock::wall()) {

@@ -327,7 +327,10 @@ fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
             return None;
         }
         client.reauthentication_begun = Some(now);
-        client.reauthentication = Some(Handshake::again(client.principal.clone()));
+        client.reauthentication = Some(Handshake::again(
+            client.principal.clone(),
+            client.certificate,
+        ));
     }
     let handshake = client.reauthentication.as_mut()?;
     Some(handshake.step(frame, issuers, clock::wall()))

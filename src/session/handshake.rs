@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
+use crate::identity::binding::Thumbprint;
 use crate::identity::issuers::{Issuers, Proven};
 use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, MECHANISM, Malformed};
 use crate::identity::token::TokenError;
@@ -24,6 +25,8 @@ use crate::wire::tree::{self, Node, StructNode};
 #[derive(Debug)]
 pub struct Handshake {
     state: State,
+    /// What the client's certificate is, if it showed one.
+    certificate: Option<Thumbprint>,
     /// Set for re-authentication: the principal must stay the same.
     current: Option<Principal>,
     /// Why a token was refused, once its failure text was sent.
@@ -89,19 +92,21 @@ pub enum Failure {
 }
 
 impl Handshake {
-    /// The exchange at the start of a connection.
-    pub fn initial() -> Self {
+    /// The exchange at the start of a connection whose client showed `certificate`.
+    pub fn initial(certificate: Option<Thumbprint>) -> Self {
         Handshake {
             state: State::Anything,
+            certificate,
             current: None,
             refused: None,
         }
     }
 
     /// The exchange on a connection that is open already; its first message is the handshake.
-    pub fn again(current: Principal) -> Self {
+    pub fn again(current: Principal, certificate: Option<Thumbprint>) -> Self {
         Handshake {
             state: State::Handshake,
+            certificate,
             current: Some(current),
             refused: None,
         }
@@ -189,7 +194,7 @@ impl Handshake {
     ) -> Result<Proven, Failure> {
         let bytes_max = issuers.token_bytes_max().saturating_mul(2);
         let first = sasl::parse_client_first(message, bytes_max)?;
-        let proven = issuers.verify(first.token, now)?;
+        let proven = issuers.verify(first.token, self.certificate.as_ref(), now)?;
         let principal = &proven.principal;
         if sasl::authzid_error(&first, principal).is_some() {
             return Err(Failure::Authzid);

@@ -46,17 +46,25 @@ fn partner_token(change: impl Fn(&mut Value)) -> String {
 
 #[test]
 fn the_issuer_of_a_token_judges_it_by_its_own_settings() {
-    let prod = both().verify(&token(&claims()), at(NOW)).unwrap();
+    let prod = both().verify(&token(&claims()), None, at(NOW)).unwrap();
     assert_eq!(&*prod.principal.name, "User:orders-service");
     assert_eq!(prod.session_max, Some(Duration::from_secs(60)));
-    let partner = both().verify(&partner_token(|_| {}), at(NOW)).unwrap();
+    let partner = both()
+        .verify(&partner_token(|_| {}), None, at(NOW))
+        .unwrap();
     assert_eq!(&*partner.principal.name, "User:partner-orders-service");
     assert_eq!(partner.session_max, None);
     // The audience of the one is not good for the other.
     let wrong = partner_token(|claims| claims["aud"] = json!("kafka"));
-    assert_eq!(both().verify(&wrong, at(NOW)), Err(TokenError::Audience));
+    assert_eq!(
+        both().verify(&wrong, None, at(NOW)),
+        Err(TokenError::Audience)
+    );
     let wrong = token(&claims_with("aud", json!("partner-kafka")));
-    assert_eq!(both().verify(&wrong, at(NOW)), Err(TokenError::Audience));
+    assert_eq!(
+        both().verify(&wrong, None, at(NOW)),
+        Err(TokenError::Audience)
+    );
 }
 
 #[test]
@@ -66,11 +74,17 @@ fn naming_another_issuer_does_not_borrow_its_trust() {
         claims["iss"] = json!(PROD);
         claims["aud"] = json!("kafka");
     });
-    assert_eq!(both().verify(&posing, at(NOW)), Err(TokenError::Signature));
+    assert_eq!(
+        both().verify(&posing, None, at(NOW)),
+        Err(TokenError::Signature)
+    );
     let mut claims = claims_with("iss", json!(PARTNER));
     claims["aud"] = json!("partner-kafka");
     let posing = token(&claims);
-    assert_eq!(both().verify(&posing, at(NOW)), Err(TokenError::Signature));
+    assert_eq!(
+        both().verify(&posing, None, at(NOW)),
+        Err(TokenError::Signature)
+    );
 }
 
 #[test]
@@ -84,13 +98,16 @@ fn an_unknown_issuer_is_refused_whoever_signed() {
     ] {
         let token = token(&claims_with("iss", iss.clone()));
         assert_eq!(
-            both().verify(&token, at(NOW)),
+            both().verify(&token, None, at(NOW)),
             Err(TokenError::Issuer),
             "{iss}"
         );
     }
     let nameless = token(&claims_without("iss"));
-    assert_eq!(both().verify(&nameless, at(NOW)), Err(TokenError::Issuer));
+    assert_eq!(
+        both().verify(&nameless, None, at(NOW)),
+        Err(TokenError::Issuer)
+    );
 }
 
 #[test]
@@ -98,9 +115,12 @@ fn a_second_issuer_in_one_token_is_no_choice() {
     let text = claims().to_string();
     let twice = format!("{{\"iss\":\"{PARTNER}\",{}", &text[1..]);
     let token = token_of_text(r#"{"alg":"RS256","kid":"rsa"}"#, &twice);
-    assert_eq!(both().verify(&token, at(NOW)), Err(TokenError::Duplicate));
+    assert_eq!(
+        both().verify(&token, None, at(NOW)),
+        Err(TokenError::Duplicate)
+    );
     let long = "x".repeat(16 * 1024 + 1);
-    assert_eq!(both().verify(&long, at(NOW)), Err(TokenError::Long));
+    assert_eq!(both().verify(&long, None, at(NOW)), Err(TokenError::Long));
 }
 
 #[test]
@@ -113,7 +133,7 @@ fn a_prefix_does_not_make_a_bad_name_good() {
         let verifier = Verifier::new(&settings, &jwks().to_string()).unwrap();
         let token = token(&claims_with("sub", json!(name)));
         verifier
-            .verify(&token, at(NOW))
+            .verify(&token, None, at(NOW))
             .map(|proven| proven.name.to_string())
     };
     assert_eq!(with("p-", "a"), Ok("User:p-a".to_owned()));
