@@ -15,7 +15,8 @@ use crate::admin::{
     AdminState, BrokerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
 };
 use crate::config::{Authorization, Config, Guards, guards};
-use crate::identity::settings::IdentitySettings;
+use crate::identity::issuers::Issuers;
+use crate::identity::settings::{IdentitySettings, TokenSettings};
 use crate::identity::token::Verifier;
 use crate::net::listen::{self, Accepted, Doors};
 use crate::policy::PolicySet;
@@ -27,7 +28,6 @@ use crate::proxy::{Bounds, Proxy};
 use crate::quota::Quotas;
 use crate::schema::{Directory, SchemaSet};
 use crate::session::fetch_sessions::FetchSessions;
-use crate::session::handshake::TokenCheck;
 use crate::telemetry::PolicyInForce;
 use crate::telemetry::Recorder;
 use crate::telemetry::audit::Audit;
@@ -418,27 +418,28 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
         let identity = match &listener.identity {
             IdentitySettings::Static(principal) => Identity::Static(principal.clone()),
             IdentitySettings::Mtls(settings) => Identity::Mtls(settings.clone()),
-            IdentitySettings::Oauthbearer(settings) => {
-                let file = &settings.jwks_file;
-                let verifier = crate::config::file::read(file).and_then(|text| {
-                    Verifier::new(settings, &text).map_err(|error| error.to_string())
-                });
-                match verifier {
-                    Ok(verifier) => {
-                        let settings = settings.clone();
-                        Identity::Token(Box::new(TokenCheck { settings, verifier }))
-                    }
-                    Err(error) => {
-                        problems.error_without_place(format!("`{}`: {error}", file.display()));
-                        continue;
-                    }
-                }
+            IdentitySettings::Oauthbearer(all) => {
+                let verifiers = all.iter().filter_map(|one| verifier(one, problems));
+                Identity::Token(Issuers::new(verifiers.collect(), config.limits.token_bytes))
             }
         };
         let (net, doors) = (listener.net.clone(), doors.clone());
         listeners.push(Listener::new(index, net, tls, identity, doors));
     }
     listeners
+}
+
+fn verifier(settings: &TokenSettings, problems: &mut Problems) -> Option<Verifier> {
+    let file = &settings.jwks_file;
+    let verifier = crate::config::file::read(file)
+        .and_then(|text| Verifier::new(settings, &text).map_err(|error| error.to_string()));
+    match verifier {
+        Ok(verifier) => Some(verifier),
+        Err(error) => {
+            problems.error_without_place(format!("`{}`: {error}", file.display()));
+            None
+        }
+    }
 }
 
 fn dialer(config: &Config, problems: &mut Problems) -> Option<Dialer> {

@@ -2,34 +2,16 @@
 //! `identity.mtls` and `sasl`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use super::oauthbearer;
 use super::read::Paths;
-use crate::document::{Fields, Node, Value, unsupported};
-use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings, TokenSettings};
+use crate::document::{Fields, Node, unsupported};
+use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings};
 use crate::net::settings::{ClientAuth, ServerTls};
 use crate::policy::parse;
 use crate::policy::rule::PrincipalPattern;
 use crate::principal::{Principal, Proof};
 use crate::problem::{Place, Problems};
-
-/// Tolerance on a token's times where `clockSkew` is not given.
-const CLOCK_SKEW: Duration = Duration::from_secs(30);
-
-/// The most tolerance that can be asked for; more would make expiry meaningless.
-const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
-
-/// Signature algorithms (RFC 7518, RFC 8037) that can be verified. Keyed hashes are not among
-/// them: a public key would become a secret.
-const ALGORITHMS: [&str; 9] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
-];
-
-/// Accepted where `algorithms` is not given.
-const ALGORITHMS_DEFAULT: [&str; 3] = ["RS256", "ES256", "EdDSA"];
-
-/// Accepted where `types` is not given (RFC 7519, RFC 9068).
-const TYPES_DEFAULT: [&str; 2] = ["JWT", "at+jwt"];
 
 /// What surrounds `identity` and `sasl` in a listener.
 pub(super) struct Surroundings<'a> {
@@ -44,10 +26,12 @@ pub(super) struct Surroundings<'a> {
 /// Somebody whose word makes names: two of them could mean different people by one name.
 pub(super) struct Source {
     /// Equal for listeners that believe the same somebody.
-    key: String,
-    what: &'static str,
-    shared: bool,
-    place: Place,
+    pub(super) key: String,
+    pub(super) what: &'static str,
+    /// What is put before every name that it makes.
+    pub(super) prefix: String,
+    pub(super) shared: bool,
+    pub(super) place: Place,
 }
 
 /// Reads the identity of one listener.
@@ -172,6 +156,7 @@ fn mtls_identity(
             sources.push(Source {
                 key: format!("certificate {}", ca.display()),
                 what: "certificates",
+                prefix: String::new(),
                 shared,
                 place: node.place.clone(),
             });
@@ -213,156 +198,35 @@ fn sasl_identity(
             )
             .help("add `tls`, or bind a loopback address");
     }
-    let bearer = match &bearer.value {
-        Value::List(items) => match &items[..] {
-            [one] => one,
-            _ => {
-                problems.error(&bearer.place, unsupported("oauthbearer: a list of issuers"));
-                return None;
-            }
-        },
-        _ => bearer,
-    };
-    token_settings(bearer, around, sources, problems).map(IdentitySettings::Oauthbearer)
-}
-
-fn token_settings(
-    node: &Node,
-    around: &Surroundings<'_>,
-    sources: &mut Vec<Source>,
-    problems: &mut Problems,
-) -> Option<TokenSettings> {
-    let mut fields = Fields::of(node, problems)?;
-    let issuer = fields.require("issuer", problems);
-    let jwks = fields.require("jwks", problems);
-    let audience = fields.require("audience", problems);
-    let algorithms = fields.take("algorithms");
-    let skew = fields.take("clockSkew");
-    let scopes = fields.take("requiredScopes");
-    let principal_claim = fields.take("principalClaim");
-    let tenant_claim = fields.take("tenantClaim");
-    let groups_claim = fields.take("groupsClaim");
-    let session = fields.take("maxSession");
-    let bound = fields.entry("certificateBound");
-    let types = fields.take("types");
-    let shared = fields.take("shared");
-    for key in ["claims", "introspection", "principalPrefix"] {
-        fields.refuse(key, problems);
-    }
-    fields.finish(problems);
-
-    if let Some(bound) = bound
-        && bound.value.boolean(problems) == Some(true)
-    {
-        problems.error(&bound.place, unsupported("certificateBound: true"));
-    }
-    let mut name = |n: Option<&Node>| n.and_then(|n| n.name(problems)).map(str::to_owned);
-    let issuer = name(issuer);
-    let audience = name(audience);
-    let tenant_claim = name(tenant_claim);
-    let groups_claim = name(groups_claim);
-    let principal_claim = match principal_claim {
-        Some(node) => name(Some(node)),
-        None => Some("sub".to_owned()),
-    };
-    let jwks_file = jwks.and_then(|n| jwks_file(n, around.paths, problems));
-    let algorithms = match algorithms {
-        Some(node) => algorithm_list(node, problems),
-        None => Some(ALGORITHMS_DEFAULT.map(str::to_owned).to_vec()),
-    };
-    let types = match types {
-        Some(node) => node
-            .list_not_empty(problems)
-            .and_then(|_| node.names(problems)),
-        None => Some(TYPES_DEFAULT.map(str::to_owned).to_vec()),
-    };
-    let clock_skew = skew.map_or(Some(CLOCK_SKEW), |n| n.duration(problems));
-    if let (Some(node), Some(skew)) = (skew, clock_skew)
-        && skew > CLOCK_SKEW_MAX
-    {
-        let most = CLOCK_SKEW_MAX.as_secs();
-        node.expected(&format!("at most `{most}s`"), problems);
-    }
-    let session_max = session.and_then(|n| n.duration(problems));
-    if let (Some(node), Some(Duration::ZERO)) = (session, session_max) {
-        node.expected("a session longer than nothing", problems);
-    }
-    let required_scopes = scopes.map_or(Some(Vec::new()), |n| n.names(problems));
-    let shared = shared.and_then(|n| n.boolean(problems)).unwrap_or(false);
-    let settings = TokenSettings {
-        issuer: issuer?,
-        jwks_file: jwks_file?,
-        audience: audience?,
-        algorithms: algorithms?,
-        clock_skew: clock_skew?,
-        required_scopes: required_scopes?,
-        principal_claim: principal_claim?,
-        tenant_claim,
-        groups_claim,
-        session_max,
-        types: types?,
-        token_bytes_max: around.token_bytes,
-    };
-    sources.push(Source {
-        key: format!(
-            "token {} {} {}",
-            settings.issuer,
-            settings.jwks_file.display(),
-            settings.principal_claim
-        ),
-        what: "tokens",
-        shared,
-        place: node.place.clone(),
-    });
-    Some(settings)
-}
-
-fn jwks_file(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<std::path::PathBuf> {
-    let mut fields = Fields::of(node, problems)?;
-    let url = fields.entry("url");
-    let file = if url.is_some() {
-        fields.take("file")
-    } else {
-        fields.require("file", problems)
-    };
-    for key in ["cacheFile", "maxStale"] {
-        fields.refuse(key, problems);
-    }
-    fields.finish(problems);
-    if let Some(url) = url {
-        problems
-            .error(&url.place, unsupported("jwks.url"))
-            .help("save the key set to a file and say `jwks: {file: jwks.json}`");
-    }
-    paths.file(file?, problems)
-}
-
-fn algorithm_list(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
-    let items = node.list_not_empty(problems)?;
-    let words = ALGORITHMS.map(|a| (a, Some(a.to_owned())));
-    Some(
-        items
-            .iter()
-            .filter_map(|n| n.choice(&words, problems))
-            .collect(),
-    )
+    oauthbearer::issuers(bearer, around, sources, problems).map(IdentitySettings::Oauthbearer)
 }
 
 /// Two sources that could mean different people by one name must say that they mean the same.
 pub(super) fn check_shared(sources: &[Source], problems: &mut Problems) {
-    let Some(first) = sources.first() else { return };
-    if sources.iter().all(|s| s.key == first.key) {
-        return;
-    }
     for source in sources.iter().filter(|s| !s.shared) {
+        let Some(other) = sources.iter().find(|other| source.could_meet(other)) else {
+            continue;
+        };
         problems
             .error(
                 &source.place,
                 format!(
-                    "names from these {} could also come from another listener",
-                    source.what
+                    "names from these {} could also come from the {} on line {}",
+                    source.what, other.what, other.place.line
                 ),
             )
-            .help("if one name means one person on all of them, say `shared: true` on each");
+            .help(
+                "give each a `principalPrefix` of its own, or say `shared: true` on each if one \
+                 name means one person on all of them",
+            );
+    }
+}
+
+impl Source {
+    /// Whether both could make the same name: one prefix begins with the other, the empty one
+    /// being the beginning of every name.
+    fn could_meet(&self, other: &Source) -> bool {
+        let (one, two) = (&self.prefix, &other.prefix);
+        self.key != other.key && (one.starts_with(two) || two.starts_with(one))
     }
 }

@@ -7,6 +7,7 @@ pub mod guards;
 mod identity;
 mod limits;
 mod listener;
+mod oauthbearer;
 mod overlap;
 mod read;
 

@@ -19,6 +19,17 @@ enum Kind {
     Text,
 }
 
+/// A scalar with its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Literal {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// A boolean.
+    Boolean(bool),
+}
+
 impl Scalar {
     fn kind(&self) -> Kind {
         if self.style != Style::Plain {
@@ -153,6 +164,27 @@ impl Node {
             }
         }
         self.expected("`true` or `false`", problems);
+        None
+    }
+
+    /// Text, a whole number or a boolean, each as it was written: `"1"` is text, `1` a number.
+    pub fn literal(&self, problems: &mut Problems) -> Option<Literal> {
+        if let Value::Scalar(scalar) = &self.value {
+            match scalar.kind() {
+                Kind::Text => return Some(Literal::Text(scalar.text.clone())),
+                Kind::Boolean => return self.boolean(problems).map(Literal::Boolean),
+                Kind::Number => {
+                    let unsigned = scalar.text.strip_prefix('-').unwrap_or(&scalar.text);
+                    if digits(unsigned).is_some()
+                        && let Ok(number) = scalar.text.parse()
+                    {
+                        return Some(Literal::Number(number));
+                    }
+                }
+                Kind::Nothing => {}
+            }
+        }
+        self.expected("text, a whole number or a boolean", problems);
         None
     }
 

@@ -2,12 +2,15 @@
 //!
 //! * [`certificate`]: the client certificate of a TLS handshake (mTLS);
 //! * [`token`]: a bearer token, brought by SASL/OAUTHBEARER ([`sasl`]) and checked against the
-//!   issuer's [`keys`].
+//!   issuer's [`keys`] and the rules about its [`claims`].
 //!
 //! A listener's static identity needs no proof and therefore no code. Nothing here does I/O or
 //! reads the clock, and no error repeats what the peer sent.
 
+pub mod binding;
 pub mod certificate;
+pub mod claims;
+pub mod issuers;
 pub mod json;
 pub mod keys;
 pub mod name;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::identity::claims::ClaimRule;
 use crate::principal::Principal;
 
 /// Exactly one way of proving identity for each listener.
@@ -13,8 +14,9 @@ pub enum IdentitySettings {
     Static(Principal),
     /// `identity.mtls`: the client certificate names the principal.
     Mtls(MtlsSettings),
-    /// `sasl.oauthbearer`: a bearer token names the principal.
-    Oauthbearer(TokenSettings),
+    /// `sasl.oauthbearer`: a bearer token names the principal. One entry for each issuer, at
+    /// least one, no two for the same.
+    Oauthbearer(Vec<TokenSettings>),
 }
 
 /// `identity.mtls`: how a certificate becomes a name.
@@ -33,7 +35,7 @@ pub enum CertificateName {
     CommonName,
 }
 
-/// `sasl.oauthbearer`: what a token must fulfil.
+/// One issuer of `sasl.oauthbearer`: what its tokens must fulfil.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
     /// `iss` must equal this.
@@ -48,14 +50,21 @@ pub struct TokenSettings {
     pub clock_skew: Duration,
     /// Every one must be in the token's `scope` (string or array).
     pub required_scopes: Vec<String>,
+    /// What else the claims must say; every rule must hold.
+    pub claims: Vec<ClaimRule>,
     /// The claim that is the principal's name.
     pub principal_claim: String,
+    /// What is put before that name; empty: nothing.
+    pub principal_prefix: String,
     /// The claim that is the tenant, if any.
     pub tenant_claim: Option<String>,
     /// The claim that lists the groups, if any.
     pub groups_claim: Option<String>,
     /// Upper bound of a session (KIP-368); the token's expiry bounds it as well.
     pub session_max: Option<Duration>,
+    /// Only a token bound to the connection's certificate is good (RFC 8705). One that says
+    /// it is bound is held to that in any case.
+    pub certificate_bound: bool,
     /// Accepted `typ` header values; an absent `typ` is accepted.
     pub types: Vec<String>,
     /// The longest token accepted, in bytes.

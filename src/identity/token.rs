@@ -1,7 +1,8 @@
 //! A bearer token becomes a principal: a signed JWT (RFC 7515, RFC 7519) with an allow-listed
 //! asymmetric algorithm, a key of the configured issuer, and claims that fulfil
-//! [`TokenSettings`]. The signature is checked before any claim is read. Time is an argument;
-//! no error repeats a part of the token.
+//! [`TokenSettings`]. The signature is checked before any claim is believed; only `iss` is looked
+//! at sooner, to choose among [`issuers`](super::issuers). Time is an argument; no error repeats
+//! a part of the token.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use crate::identity::binding::{self, Thumbprint};
 use crate::identity::json::{self, JsonFault};
 use crate::identity::keys::{KeyKind, KeySet};
 use crate::identity::name;
@@ -49,7 +51,7 @@ pub fn supported_algorithms() -> impl Iterator<Item = &'static str> {
 }
 
 /// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Longer than `limits.tokenBytes`.
     #[error("token is longer than allowed")]
@@ -93,9 +95,17 @@ pub enum TokenError {
     /// `nbf` or `iat` lies ahead.
     #[error("token is not valid yet")]
     Early,
+    /// Bound to a certificate or key that the connection has not shown, or, where the listener
+    /// asks for it, not bound (RFC 8705).
+    #[error("token is not bound to the client certificate of this connection")]
+    Binding,
     /// A required scope is missing.
     #[error("token lacks a required scope")]
     Scope,
+    /// The rule about the claim at this pointer does not hold. The pointer is the
+    /// configuration's word; what the token says there is not repeated.
+    #[error("token does not fulfil the rule about the claim `{0}`")]
+    Claim(Arc<str>),
     /// The principal claim is absent, not a string, or a name that is refused.
     #[error("token names no acceptable principal")]
     Principal,
@@ -109,7 +119,7 @@ pub enum TokenError {
 
 impl TokenError {
     /// One word for metrics and the audit log.
-    pub fn kind(self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Long => "long",
             Self::Malformed => "malformed",
@@ -125,7 +135,9 @@ impl TokenError {
             Self::Date => "date",
             Self::Expired => "expired",
             Self::Early => "early",
+            Self::Binding => "binding",
             Self::Scope => "scope",
+            Self::Claim(_) => "claim",
             Self::Principal => "principal",
             Self::Tenant => "tenant",
             Self::Groups => "groups",
@@ -140,6 +152,37 @@ impl From<JsonFault> for TokenError {
             JsonFault::Duplicate => Self::Duplicate,
             JsonFault::Deep => Self::Deep,
         }
+    }
+}
+
+/// A token taken apart; nothing in it is believed yet.
+pub struct Unverified<'a> {
+    signed: &'a str,
+    signature: &'a str,
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+}
+
+impl<'a> Unverified<'a> {
+    /// Takes a token apart that is not longer than allowed.
+    pub fn read(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
+        if token.len() > bytes_max {
+            return Err(TokenError::Long);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        // A fourth part would leave a point in `claims`, which base64url does not have.
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        Ok(Self {
+            signed,
+            signature,
+            header: decode(header)?,
+            claims: decode(claims)?,
+        })
+    }
+
+    /// Who the token says has issued it.
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Value::as_str)
     }
 }
 
@@ -187,29 +230,43 @@ impl Verifier {
         self.keys.len()
     }
 
-    /// The principal that `token` proves at `now`.
-    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Principal, TokenError> {
-        if token.len() > self.settings.token_bytes_max {
-            return Err(TokenError::Long);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // A fourth part would leave a point in `claims`, which base64url does not have.
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        self.check_signature(&decode(header)?, signed, signature)?;
-        self.read_claims(&decode(claims)?, now)
+    /// The principal that `token` proves at `now` to be at the other end of a connection that
+    /// showed `certificate`.
+    pub fn verify(
+        &self,
+        token: &str,
+        certificate: Option<&Thumbprint>,
+        now: SystemTime,
+    ) -> Result<Principal, TokenError> {
+        let token = Unverified::read(token, self.settings.token_bytes_max)?;
+        self.judge(&token, certificate, now)
     }
 
-    fn check_signature(
+    /// The settings.
+    pub fn settings(&self) -> &TokenSettings {
+        &self.settings
+    }
+
+    /// As [`verify`](Self::verify), for a token that has been taken apart.
+    pub fn judge(
         &self,
-        header: &Map<String, Value>,
-        signed: &str,
-        signature: &str,
-    ) -> Result<(), TokenError> {
+        token: &Unverified<'_>,
+        certificate: Option<&Thumbprint>,
+        now: SystemTime,
+    ) -> Result<Principal, TokenError> {
+        self.check_signature(token)?;
+        self.read_claims(&token.claims, certificate, now)
+    }
+
+    fn check_signature(&self, token: &Unverified<'_>) -> Result<(), TokenError> {
+        let header = &token.header;
         let alg = header.get("alg").and_then(Value::as_str);
         let alg = alg.ok_or(TokenError::Algorithm)?;
         let row = self.allowed.iter().find(|(name, ..)| *name == alg);
         let (_, algorithm, kind) = *row.ok_or(TokenError::Algorithm)?;
-        if header.contains_key("crit") {
+        // `b64` (RFC 7797) needs `crit`; where an issuer forgot it, it still means that what is
+        // signed is not what is decoded here.
+        if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != true) {
             return Err(TokenError::Critical);
         }
         match header.get("typ") {
@@ -223,8 +280,8 @@ impl Verifier {
             Some(_) => return Err(TokenError::Key),
         };
         let key = self.keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
-        let verified =
-            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.verifying, algorithm);
+        let (signature, signed) = (token.signature, token.signed.as_bytes());
+        let verified = jsonwebtoken::crypto::verify(signature, signed, &key.verifying, algorithm);
         match verified {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(TokenError::Signature),
@@ -250,6 +307,7 @@ impl Verifier {
     fn read_claims(
         &self,
         claims: &Map<String, Value>,
+        certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
         let settings = &self.settings;
@@ -268,9 +326,21 @@ impl Verifier {
             return Err(TokenError::Type);
         }
         let expires_at = self.check_dates(claims, now)?;
+        let required = settings.certificate_bound;
+        if !binding::holds(claims.get("cnf"), required, certificate) {
+            return Err(TokenError::Binding);
+        }
         self.check_scopes(claims)?;
+        if let Some(broken) = settings.claims.iter().find(|rule| !rule.holds(claims)) {
+            return Err(TokenError::Claim(Arc::clone(broken.pointer.text())));
+        }
         let name = claims.get(&settings.principal_claim);
         let name = name.and_then(acceptable).ok_or(TokenError::Principal)?;
+        let name = format!("{}{name}", settings.principal_prefix);
+        // Prefix and value may make a form together that neither has alone.
+        if name::check(&name).is_err() {
+            return Err(TokenError::Principal);
+        }
         let tenant = match settings
             .tenant_claim
             .as_ref()

@@ -12,6 +12,7 @@ use super::snapshot::Snapshot;
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
+use crate::identity::binding::Thumbprint;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
 use crate::principal::Principal;
@@ -36,6 +37,8 @@ pub struct Client<'p> {
     pub principal: Principal,
     /// When it must have authenticated again (KIP-368).
     pub session_end: Option<SystemTime>,
+    /// The certificate it showed, where tokens may be bound to it.
+    pub certificate: Option<Thumbprint>,
     /// A re-authentication that is under way.
     pub reauthentication: Option<Handshake>,
     /// When the last re-authentication began.
@@ -71,6 +74,8 @@ pub struct Place<'p> {
     pub peer: SocketAddr,
     /// Where the connection leads.
     pub target: Target,
+    /// The certificate it showed, where tokens may be bound to it.
+    pub certificate: Option<Thumbprint>,
 }
 
 impl<'p> Client<'p> {
@@ -87,6 +92,7 @@ impl<'p> Client<'p> {
             peer: place.peer,
             principal: who.principal,
             session_end: who.session_end,
+            certificate: place.certificate,
             reauthentication: None,
             reauthentication_begun: None,
             metrics,

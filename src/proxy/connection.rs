@@ -19,9 +19,11 @@ use super::listener::Identity;
 use super::{Permit, Proxy, requests, responses};
 use crate::broker::Target;
 use crate::clock;
+use crate::identity::binding::Thumbprint;
+use crate::identity::issuers::Issuers;
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
-use crate::session::handshake::{self, Failure, Handshake, Identified, Step, TokenCheck};
+use crate::session::handshake::{self, Failure, Handshake, Identified, Step};
 use crate::session::inflight::InFlight;
 use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
@@ -100,12 +102,17 @@ pub async fn serve(
         Target::Bootstrap => listener.target_of(stream.server_name()),
         broker => broker,
     };
+    let certificate = match &listener.identity {
+        Identity::Token(_) => stream.peer_certificates().first(),
+        _ => None,
+    };
     let place = Place {
         proxy: &proxy,
         listener,
         number,
         peer,
         target,
+        certificate: certificate.map(|leaf| Thumbprint::of(leaf)),
     };
     let mut buffer = BytesMut::new();
     let identifying = place.identify(&mut stream, &mut buffer);
@@ -222,7 +229,7 @@ impl Place<'_> {
                     }
                 }
             }
-            Identity::Token(check) => self.authenticate(stream, check, buffer).await,
+            Identity::Token(issuers) => self.authenticate(stream, issuers, buffer).await,
         }
     }
 
@@ -230,14 +237,14 @@ impl Place<'_> {
     async fn authenticate(
         &self,
         stream: &mut Stream,
-        check: &TokenCheck,
+        issuers: &Issuers,
         buffer: &mut BytesMut,
     ) -> Option<Identified> {
         let metrics = self.proxy.recorder.connection("", &self.listener.name);
-        let mut handshake = Handshake::initial();
+        let mut handshake = Handshake::initial(self.certificate);
         loop {
             let message = read_frame(stream, buffer).await?;
-            match handshake.step(&message, check, clock::wall()) {
+            match handshake.step(&message, issuers, clock::wall()) {
                 Step::Send(frame) => send(stream, &frame, &metrics).await?,
                 Step::SendVersions(version, id) => {
                     let frame = self.versions(version, id).await?;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::ServerConfig;
 
 use crate::broker::{BrokerId, Target};
+use crate::identity::issuers::Issuers;
 use crate::identity::settings::MtlsSettings;
 use crate::net::listen::Doors;
 use crate::net::ports::Ports;
 use crate::net::settings::{Advertise, ListenerSettings};
 use crate::principal::Principal;
-use crate::session::handshake::TokenCheck;
 
 /// How the clients of a listener prove who they are.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub enum Identity {
     /// By certificate.
     Mtls(MtlsSettings),
     /// By token.
-    Token(Box<TokenCheck>),
+    Token(Issuers),
 }
 
 impl Identity {

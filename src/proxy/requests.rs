@@ -314,7 +314,7 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
 
 /// The next step of a re-authentication; `None`: the message has no place here.
 fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
-    let Identity::Token(check) = &client.listener.identity else {
+    let Identity::Token(issuers) = &client.listener.identity else {
         return None;
     };
     if client.reauthentication.is_none() {
@@ -327,10 +327,13 @@ fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
             return None;
         }
         client.reauthentication_begun = Some(now);
-        client.reauthentication = Some(Handshake::again(client.principal.clone()));
+        client.reauthentication = Some(Handshake::again(
+            client.principal.clone(),
+            client.certificate,
+        ));
     }
     let handshake = client.reauthentication.as_mut()?;
-    Some(handshake.step(frame, check, clock::wall()))
+    Some(handshake.step(frame, issuers, clock::wall()))
 }
 
 /// A re-authentication that begins sooner after the last one is out of place, as at a broker.

@@ -13,26 +13,20 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
+use crate::identity::binding::Thumbprint;
+use crate::identity::issuers::{Issuers, Proven};
 use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, MECHANISM, Malformed};
-use crate::identity::settings::TokenSettings;
-use crate::identity::token::{TokenError, Verifier};
+use crate::identity::token::TokenError;
 use crate::principal::Principal;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, Node, StructNode};
-
-/// What checks tokens on a listener.
-#[derive(Debug)]
-pub struct TokenCheck {
-    /// The settings.
-    pub settings: TokenSettings,
-    /// The keys.
-    pub verifier: Verifier,
-}
 
 /// The state of one exchange.
 #[derive(Debug)]
 pub struct Handshake {
     state: State,
+    /// What the client's certificate is, if it showed one.
+    certificate: Option<Thumbprint>,
     /// Set for re-authentication: the principal must stay the same.
     current: Option<Principal>,
     /// Why a token was refused, once its failure text was sent.
@@ -75,7 +69,7 @@ pub struct Identified {
 }
 
 /// Why authentication failed; for the audit log, the client learns less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// A message that does not belong here.
     #[error("unexpected message during authentication")]
@@ -98,28 +92,30 @@ pub enum Failure {
 }
 
 impl Handshake {
-    /// The exchange at the start of a connection.
-    pub fn initial() -> Self {
+    /// The exchange at the start of a connection whose client showed `certificate`.
+    pub fn initial(certificate: Option<Thumbprint>) -> Self {
         Handshake {
             state: State::Anything,
+            certificate,
             current: None,
             refused: None,
         }
     }
 
     /// The exchange on a connection that is open already; its first message is the handshake.
-    pub fn again(current: Principal) -> Self {
+    pub fn again(current: Principal, certificate: Option<Thumbprint>) -> Self {
         Handshake {
             state: State::Handshake,
+            certificate,
             current: Some(current),
             refused: None,
         }
     }
 
     /// Takes one frame (without its prefix) and says what to do.
-    pub fn step(&mut self, frame: &Bytes, check: &TokenCheck, now: SystemTime) -> Step {
+    pub fn step(&mut self, frame: &Bytes, issuers: &Issuers, now: SystemTime) -> Step {
         if let State::Token { raw: true } | State::FailureReply { raw: true } = self.state {
-            return self.raw(frame, check, now);
+            return self.raw(frame, issuers, now);
         }
         let Some((api, version, id, request)) = read(frame) else {
             return unreadable(frame);
@@ -139,14 +135,13 @@ impl Handshake {
             }
             (State::Token { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                let outcome = self.token(&bytes, check, now);
-                self.say(outcome, check, now, |response| {
-                    answer(api, version, id, &response)
-                })
+                let outcome = self.token(&bytes, issuers, now);
+                self.say(outcome, now, |response| answer(api, version, id, &response))
             }
             (State::FailureReply { .. }, SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                let failure = self.refused.map_or(Failure::Unexpected, Failure::Token);
+                let failure = self.refused.take();
+                let failure = failure.map_or(Failure::Unexpected, Failure::Token);
                 if bytes[..] != *ABORT {
                     // Kafka reads another first message here; a client has one try.
                     return Step::Fail(None, failure);
@@ -184,9 +179,9 @@ impl Handshake {
     }
 
     /// Handshake version 0: tokens travel as bare frames, failures end the connection.
-    fn raw(&mut self, frame: &Bytes, check: &TokenCheck, now: SystemTime) -> Step {
-        match self.token(frame, check, now) {
-            Ok(proven) => self.done(proven, check, now, |_| Bytes::from_static(&[0; 4])),
+    fn raw(&mut self, frame: &Bytes, issuers: &Issuers, now: SystemTime) -> Step {
+        match self.token(frame, issuers, now) {
+            Ok(proven) => self.done(proven, now, |_| Bytes::from_static(&[0; 4])),
             Err(failure) => Step::Fail(None, failure),
         }
     }
@@ -194,13 +189,14 @@ impl Handshake {
     fn token(
         &mut self,
         message: &[u8],
-        check: &TokenCheck,
+        issuers: &Issuers,
         now: SystemTime,
-    ) -> Result<Principal, Failure> {
-        let bytes_max = check.settings.token_bytes_max.saturating_mul(2);
+    ) -> Result<Proven, Failure> {
+        let bytes_max = issuers.token_bytes_max().saturating_mul(2);
         let first = sasl::parse_client_first(message, bytes_max)?;
-        let principal = check.verifier.verify(first.token, now)?;
-        if sasl::authzid_error(&first, &principal).is_some() {
+        let proven = issuers.verify(first.token, self.certificate.as_ref(), now)?;
+        let principal = &proven.principal;
+        if sasl::authzid_error(&first, principal).is_some() {
             return Err(Failure::Authzid);
         }
         match &self.current {
@@ -210,14 +206,13 @@ impl Handshake {
             {
                 Err(Failure::PrincipalChanged)
             }
-            _ => Ok(principal),
+            _ => Ok(proven),
         }
     }
 
     fn say(
         &mut self,
-        outcome: Result<Principal, Failure>,
-        check: &TokenCheck,
+        outcome: Result<Proven, Failure>,
         now: SystemTime,
         answer: impl FnOnce(StructNode) -> Bytes,
     ) -> Step {
@@ -226,7 +221,7 @@ impl Handshake {
         };
         let mut response = empty(api);
         match outcome {
-            Ok(principal) => self.done(principal, check, now, |lifetime_ms| {
+            Ok(proven) => self.done(proven, now, |lifetime_ms| {
                 response.set_int("SessionLifetimeMs", lifetime_ms);
                 answer(response)
             }),
@@ -263,14 +258,11 @@ impl Handshake {
         }
     }
 
-    fn done(
-        &mut self,
-        principal: Principal,
-        check: &TokenCheck,
-        now: SystemTime,
-        answer: impl FnOnce(i64) -> Bytes,
-    ) -> Step {
-        let session_max = check.settings.session_max;
+    fn done(&mut self, proven: Proven, now: SystemTime, answer: impl FnOnce(i64) -> Bytes) -> Step {
+        let Proven {
+            principal,
+            session_max,
+        } = proven;
         let frame = answer(sasl::lifetime_ms(&principal, session_max, now));
         let session_end = sasl::session_end(&principal, session_max, now);
         Step::Done(

@@ -2,6 +2,8 @@
 
 use kordon::demo::client::{Client, ClientError};
 
+use serde_json::json;
+
 use crate::support::*;
 
 /// The code of one produced record; `None`: the client is not let in.
@@ -102,4 +104,31 @@ async fn t31_a_star_in_a_principal_matches_only_itself() {
     assert_eq!(writes(Ok(lab.app().await), "open.a").await, Some(29));
     let bad = say_token(&mut lab.client("tokens").await, &token("*")).await;
     assert_eq!(&bad.auth_bytes[..], INVALID_TOKEN.as_bytes());
+}
+
+#[tokio::test]
+async fn a_bound_token_is_good_with_its_certificate_and_with_no_other() {
+    // Given a token that belongs to one of two certificates of the same name
+    let lab = tls_lab();
+    let pki = lab.pki.as_ref().unwrap();
+    let (mine, thumbprint) = pki.client_and_thumbprint(pki, Some(&["alice"]));
+    let (other, _) = pki.client_and_thumbprint(pki, Some(&["alice"]));
+    let bound = json!({"cnf": {"x5t#S256": thumbprint}});
+    let bound = Signer::trusted().token("alice", bound);
+    let tls = async |tls| {
+        let client = Client::connect_tls(lab.address("bound"), "localhost", tls, "it").await;
+        client.unwrap()
+    };
+    // Then
+    let mut client = tls(mine.clone()).await;
+    assert_eq!(&say_token(&mut client, &bound).await.auth_bytes[..], b"");
+    assert_eq!(writes(Ok(client), "open.a").await, Some(0));
+    let plain = token("alice");
+    for (config, token) in [(other, &bound), (mine, &plain)] {
+        let refused = say_token(&mut tls(config).await, token).await;
+        assert_eq!(&refused.auth_bytes[..], INVALID_TOKEN.as_bytes());
+    }
+    // A listener that asks for no certificate does not take it for a plain token either.
+    let refused = say_token(&mut lab.client("tokens").await, &bound).await;
+    assert_eq!(&refused.auth_bytes[..], INVALID_TOKEN.as_bytes());
 }

@@ -11,6 +11,9 @@ use serde_json::json;
 
 use super::*;
 
+mod corpus;
+mod issuers;
+
 const NOW: u64 = 1_800_000_000;
 
 struct Keys {
@@ -67,10 +70,13 @@ fn settings() -> TokenSettings {
         algorithms: supported_algorithms().map(str::to_owned).collect(),
         clock_skew: Duration::from_secs(30),
         required_scopes: vec!["kafka".into()],
+        claims: Vec::new(),
         principal_claim: "sub".into(),
+        principal_prefix: String::new(),
         tenant_claim: Some("tenant_id".into()),
         groups_claim: Some("groups".into()),
         session_max: None,
+        certificate_bound: false,
         types: vec!["JWT".into(), "at+jwt".into()],
         token_bytes_max: 16 * 1024,
     }
@@ -144,7 +150,7 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn verdict(token: &str) -> Result<Principal, TokenError> {
-    verifier().verify(token, at(NOW))
+    verifier().verify(token, None, at(NOW))
 }
 
 #[track_caller]
@@ -184,7 +190,7 @@ fn every_supported_algorithm_verifies_with_its_key_and_only_when_listed() {
         };
         let narrow = Verifier::new(&narrow, &jwks().to_string()).unwrap();
         assert_eq!(
-            narrow.verify(&token, at(NOW)),
+            narrow.verify(&token, None, at(NOW)),
             Err(TokenError::Algorithm),
             "{alg}"
         );
@@ -287,9 +293,12 @@ fn the_key_is_chosen_by_its_id() {
     let two = json!({"keys": [rsa_jwk("a", &KEYS.rsa), rsa_jwk("b", &KEYS.other_rsa)]});
     let two = Verifier::new(&settings(), &two.to_string()).unwrap();
     let nameless = token_with_header(json!({"alg": "RS256"}));
-    assert_eq!(two.verify(&nameless, at(NOW)), Err(TokenError::Key));
+    assert_eq!(two.verify(&nameless, None, at(NOW)), Err(TokenError::Key));
     let wrong = token_with_header(json!({"alg": "RS256", "kid": "b"}));
-    assert_eq!(two.verify(&wrong, at(NOW)), Err(TokenError::Signature));
+    assert_eq!(
+        two.verify(&wrong, None, at(NOW)),
+        Err(TokenError::Signature)
+    );
 }
 
 #[test]
@@ -313,7 +322,7 @@ fn a_key_brought_by_the_token_is_not_used() {
         ),
     ] {
         let token = token_with_header(header);
-        assert_eq!(verifier.verify(&token, at(NOW)), Err(why));
+        assert_eq!(verifier.verify(&token, None, at(NOW)), Err(why));
     }
 }
 
@@ -413,9 +422,9 @@ fn nesting_and_length_are_bounded() {
         ..settings()
     };
     let exact = Verifier::new(&settings, &jwks().to_string()).unwrap();
-    assert!(exact.verify(&token(&claims()), at(NOW)).is_ok());
+    assert!(exact.verify(&token(&claims()), None, at(NOW)).is_ok());
     let longer = token(&claims_with("pad", json!("x")));
-    assert_eq!(exact.verify(&longer, at(NOW)), Err(TokenError::Long));
+    assert_eq!(exact.verify(&longer, None, at(NOW)), Err(TokenError::Long));
 }
 
 #[test]
@@ -486,7 +495,8 @@ fn issuer_and_audience_must_be_ours() {
 
 #[test]
 fn dates_count_with_the_skew_and_to_the_second() {
-    let verdict_at = |claims: &Value, now: u64| verifier().verify(&token(claims), at(now)).err();
+    let verdict_at =
+        |claims: &Value, now: u64| verifier().verify(&token(claims), None, at(now)).err();
     // exp: valid before, not at; the skew is 30 s.
     assert_eq!(verdict_at(&claims(), NOW + 329), None);
     assert_eq!(verdict_at(&claims(), NOW + 330), Some(TokenError::Expired));
@@ -523,6 +533,26 @@ fn a_date_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_listener_may_demand_bound_tokens() {
+    use crate::identity::binding::Thumbprint;
+    let settings = TokenSettings {
+        certificate_bound: true,
+        ..settings()
+    };
+    let verifier = Verifier::new(&settings, &jwks().to_string()).unwrap();
+    let (mine, other) = (Thumbprint::of(b"mine"), Thumbprint::of(b"other"));
+    let bound = token(&claims_with("cnf", json!({"x5t#S256": mine.to_string()})));
+    let with = |token: &str, shown| verifier.verify(token, shown, at(NOW)).err();
+    assert_eq!(with(&bound, Some(&mine)), None);
+    assert_eq!(with(&bound, Some(&other)), Some(TokenError::Binding));
+    assert_eq!(with(&bound, None), Some(TokenError::Binding));
+    assert_eq!(
+        with(&token(&claims()), Some(&mine)),
+        Some(TokenError::Binding)
+    );
+}
+
+#[test]
 fn every_required_scope_must_be_a_whole_word() {
     for scope in [json!("kafka"), json!("a kafka b"), json!(["a", "kafka"])] {
         assert!(verdict(&token(&claims_with("scope", scope))).is_ok());
@@ -539,6 +569,45 @@ fn every_required_scope_must_be_a_whole_word() {
     ] {
         refused(&token(&claims_with("scope", scope)), TokenError::Scope);
     }
+}
+
+#[test]
+fn every_rule_about_claims_must_hold_and_the_first_that_does_not_is_named() {
+    use crate::identity::claims::{ClaimRule, Expected, Literal, Pointer};
+    let rule = |pointer: &str, expected: Expected| ClaimRule {
+        pointer: Pointer::parse(pointer).unwrap(),
+        expected,
+    };
+    let text = |text: &str| Literal::Text(text.to_owned());
+    let settings = TokenSettings {
+        claims: vec![
+            rule("/realm_access/roles", Expected::Contains(text("kafka"))),
+            rule("/azp", Expected::OneOf(vec![text("a"), text("b")])),
+        ],
+        ..settings()
+    };
+    let verifier = Verifier::new(&settings, &jwks().to_string()).unwrap();
+    let with = |roles: Value, azp: Value| {
+        let mut claims = claims_with("realm_access", json!({"roles": roles}));
+        claims["azp"] = azp;
+        verifier.verify(&token(&claims), None, at(NOW)).err()
+    };
+    let broken = |pointer: &str| Some(TokenError::Claim(pointer.into()));
+    assert_eq!(with(json!(["x", "kafka"]), json!("b")), None);
+    assert_eq!(with(json!(["kafka"]), json!("c")), broken("/azp"));
+    assert_eq!(
+        with(json!(["hidden"]), json!("c")),
+        broken("/realm_access/roles")
+    );
+    assert_eq!(
+        with(json!("kafka"), json!("a")),
+        broken("/realm_access/roles")
+    );
+    let error = with(json!(["hidden"]), json!("a")).unwrap();
+    assert_eq!(
+        error.to_string(),
+        "token does not fulfil the rule about the claim `/realm_access/roles`"
+    );
 }
 
 #[test]
@@ -581,7 +650,7 @@ fn names_that_would_confuse_an_authorizer_are_refused() {
     };
     let wide = Verifier::new(&wide, &jwks().to_string()).unwrap();
     let many = token(&claims_with("groups", json!(long)));
-    assert_eq!(wide.verify(&many, at(NOW)), Err(TokenError::Groups));
+    assert_eq!(wide.verify(&many, None, at(NOW)), Err(TokenError::Groups));
 }
 
 #[test]
@@ -608,7 +677,7 @@ fn keys_for_other_purposes_verify_nothing() {
         let set = json!({"keys": [key, edwards_jwk("ed")]}).to_string();
         let verifier = Verifier::new(&settings(), &set).unwrap();
         assert_eq!(
-            verifier.verify(&token(&claims()), at(NOW)),
+            verifier.verify(&token(&claims()), None, at(NOW)),
             Err(TokenError::Key),
             "{member}"
         );
@@ -619,7 +688,7 @@ fn keys_for_other_purposes_verify_nothing() {
     let set = json!({"keys": [key]}).to_string();
     let verifier = Verifier::new(&settings(), &set).unwrap();
     assert_eq!(
-        verifier.verify(&token(&claims()), at(NOW)),
+        verifier.verify(&token(&claims()), None, at(NOW)),
         Err(TokenError::Key)
     );
 }
@@ -630,7 +699,7 @@ fn a_modulus_with_a_sign_byte_is_the_same_key() {
     let modulus = URL_SAFE_NO_PAD.decode(key["n"].as_str().unwrap()).unwrap();
     key["n"] = json!(base64url([&[0], &modulus[..]].concat()));
     let verifier = Verifier::new(&settings(), &json!({"keys": [key]}).to_string()).unwrap();
-    assert!(verifier.verify(&token(&claims()), at(NOW)).is_ok());
+    assert!(verifier.verify(&token(&claims()), None, at(NOW)).is_ok());
 }
 
 #[test]

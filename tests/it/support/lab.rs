@@ -47,7 +47,8 @@ pub struct Setup {
     pub max_session: &'static str,
     /// How many broker ports each listener has.
     pub broker_ports: u16,
-    /// Listeners with TLS: `mesh` (mTLS by common name) and `sni`.
+    /// Listeners with TLS: `mesh` (mTLS by common name), `sni`, and `bound` (tokens that belong
+    /// to the client's certificate).
     pub tls: bool,
     /// The proxy is a process of its own.
     pub child: bool,
@@ -179,6 +180,9 @@ impl Lab {
     }
 
     pub fn address(&self, listener: &str) -> SocketAddr {
+        if listener == "bound" {
+            return SocketAddr::from(([127, 0, 0, 1], self.base + 16));
+        }
         let names = ["app", "other", "tokens", "mesh", "sni", "admin"];
         let at = names.iter().position(|name| *name == listener).unwrap();
         SocketAddr::from(([127, 0, 0, 1], self.base + at as u16))
@@ -478,11 +482,20 @@ fn config(base: u16, setup: &Setup) -> String {
     bind: 127.0.0.1:{}
     advertise: {{host: \"broker-{{id}}.kordon.example\", port: {}, sni: true}}
     tls: {{cert: server.pem, key: server.key}}
-    identity: {{static: \"User:app\", tenant: shop}}\n",
+    identity: {{static: \"User:app\", tenant: shop}}
+  - name: bound
+    bind: 127.0.0.1:{}
+    advertise: {{host: \"broker-{{id}}.bound.example\", port: {}, sni: true}}
+    tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}}
+    sasl:
+      oauthbearer: {{issuer: \"https://issuer.example\", jwks: {{file: jwks.json}}, audience: kafka,
+        algorithms: [ES256], certificateBound: true, maxSession: 1h, shared: true}}\n",
             base + 3,
             ports(3),
             base + 4,
-            base + 4
+            base + 4,
+            base + 16,
+            base + 16
         );
     }
     text += &format!("admin: {{bind: \"127.0.0.1:{}\"}}\n", base + 5);

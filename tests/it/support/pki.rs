@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair,
@@ -59,6 +61,15 @@ impl Pki {
 
     /// A client's settings that trust this authority; `None`: without a certificate.
     pub fn client(&self, signed_by: &Pki, common_names: Option<&[&str]>) -> Arc<ClientConfig> {
+        self.client_and_thumbprint(signed_by, common_names).0
+    }
+
+    /// The same with the thumbprint of the certificate (`x5t#S256`); empty without one.
+    pub fn client_and_thumbprint(
+        &self,
+        signed_by: &Pki,
+        common_names: Option<&[&str]>,
+    ) -> (Arc<ClientConfig>, String) {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -68,12 +79,15 @@ impl Pki {
             .unwrap()
             .with_root_certificates(roots);
         let Some(names) = common_names else {
-            return Arc::new(builder.with_no_client_auth());
+            return (Arc::new(builder.with_no_client_auth()), String::new());
         };
         let usage = ExtendedKeyUsagePurpose::ClientAuth;
         let (cert, key) = signed_by.leaf(names, &[], usage);
-        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let leaf = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &leaf);
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest);
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        Arc::new(builder.with_client_auth_cert(chain, key).unwrap())
+        let config = builder.with_client_auth_cert(vec![leaf], key).unwrap();
+        (Arc::new(config), thumbprint)
     }
 }
