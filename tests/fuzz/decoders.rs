@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use kordon::apis::{layout, produce};
+use kordon::identity::issuers::Issuers;
 use kordon::identity::settings::{CertificateName, MtlsSettings, TokenSettings};
 use kordon::identity::token::Verifier;
 use kordon::identity::{certificate, json, sasl};
-use kordon::session::handshake::{self, Handshake, Step, TokenCheck};
+use kordon::session::handshake::{self, Handshake, Step};
 use kordon::wire::frame::{self, UNAUTHENTICATED_FRAME_BYTES_MAX};
 use kordon::wire::header::{self, RequestHeader};
 use kordon::wire::layout::Message;
@@ -30,7 +31,7 @@ const JWKS: &str = r#"{"keys":[
   {"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
    "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","kid":"1"}]}"#;
 
-static CHECK: LazyLock<TokenCheck> = LazyLock::new(|| {
+static ISSUERS: LazyLock<Issuers> = LazyLock::new(|| {
     let settings = TokenSettings {
         issuer: "https://idp.example".into(),
         jwks_file: "jwks.json".into(),
@@ -38,24 +39,27 @@ static CHECK: LazyLock<TokenCheck> = LazyLock::new(|| {
         algorithms: vec!["ES256".into()],
         clock_skew: Duration::from_secs(30),
         required_scopes: vec!["kafka".into()],
+        claims: Vec::new(),
         principal_claim: "sub".into(),
+        principal_prefix: String::new(),
         tenant_claim: Some("tenant_id".into()),
         groups_claim: Some("groups".into()),
         session_max: Some(Duration::from_secs(3600)),
+        certificate_bound: false,
         types: vec!["JWT".into()],
         token_bytes_max: 16 * 1024,
     };
     let Ok(verifier) = Verifier::new(&settings, JWKS) else {
         panic!("the key set is good");
     };
-    TokenCheck { settings, verifier }
+    Issuers::new(vec![verifier], 16 * 1024)
 });
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, data)) = input.split_first() else {
         return;
     };
-    LazyLock::force(&CHECK);
+    LazyLock::force(&ISSUERS);
     let region = Region::new(ALLOCATOR);
     match which % 10 {
         0 => frame_and_header(data),
@@ -120,13 +124,15 @@ fn decoded(data: &[u8]) {
 
 /// Frames of a connection that authenticates, each with a length of two bytes.
 fn conversation(data: &[u8]) {
-    let mut handshake = Handshake::initial();
+    let mut handshake = Handshake::initial(None);
     let mut reader = Reader::new(data);
     while let Ok(length) = reader.u16() {
         let length = usize::from(length).min(reader.remaining());
-        let Ok(frame) = reader.take(length) else { return };
+        let Ok(frame) = reader.take(length) else {
+            return;
+        };
         let frame = Bytes::copy_from_slice(frame);
-        match handshake.step(&frame, &CHECK, SystemTime::UNIX_EPOCH) {
+        match handshake.step(&frame, &ISSUERS, SystemTime::UNIX_EPOCH) {
             Step::Send(_) | Step::SendVersions(..) => {}
             Step::Done(..) => panic!("nobody has the key"),
             Step::Fail(..) => return,
@@ -136,7 +142,7 @@ fn conversation(data: &[u8]) {
 
 fn token(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        assert!(CHECK.verifier.verify(text, SystemTime::UNIX_EPOCH).is_err());
+        assert!(ISSUERS.verify(text, None, SystemTime::UNIX_EPOCH).is_err());
     }
 }
 
