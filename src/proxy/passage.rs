@@ -217,7 +217,9 @@ impl Passage {
                     }
                 }
                 // What it sent before it left is still its request.
-                Ok(Filled::End) | Err(_) if fresh => false,
+                Ok(Filled::End) if fresh => false,
+                // The client is gone, or the system does not do this: the usual way finds out.
+                Err(_) if self.front.flowed == 0 => return Ok(Moved::Usual(Usual::Contents)),
                 Ok(Filled::End) | Err(_) => return Ok(Moved::End(End::Client)),
             };
             fresh = false;

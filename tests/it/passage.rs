@@ -196,27 +196,49 @@ async fn what_is_refused_is_refused_wherever_it_stands_and_the_rest_is_written()
     assert_eq!(lab.broker().end_offset("secret.a", 1), Some(0));
 }
 
+/// A large batch with an attribute, its checksum corrected.
+fn attributed(bit: u8) -> Bytes {
+    let mut records = unlike(20_000, 1).to_vec();
+    records[22] |= bit;
+    let crc = crc32c::crc32c(&records[21..]);
+    records[17..21].copy_from_slice(&crc.to_be_bytes());
+    records.into()
+}
+
+/// Writes these records between two others, on the way this is about; the codes of all three.
+async fn codes_around(lab: &Lab, version: i16, records: Bytes) -> [i16; 3] {
+    let mut raw = on_the_way(lab, "app").await;
+    let others = unlike(20_000, 0);
+    let parts = [(0, others.clone()), (1, records), (2, others)];
+    let parts = parts.map(|(index, records)| ("open.a", index, records));
+    raw.send(&frame_of(version, 1, &produce(-1, &parts))).await;
+    let (_, answer) = raw.answer::<ProduceRequest>(version).await;
+    [0, 1, 2].map(|index| part(&answer, "open.a", index).error_code)
+}
+
 #[tokio::test]
 async fn t22_a_control_batch_among_large_ones_is_refused() {
     let lab = Lab::new();
-    let mut control = unlike(20_000, 1).to_vec();
-    control[22] |= 1 << 5;
-    let crc = crc32c::crc32c(&control[21..]);
-    control[17..21].copy_from_slice(&crc.to_be_bytes());
-    for version in [3, 9, 12] {
-        let mut raw = on_the_way(&lab, "app").await;
-        let parts = [
-            ("open.a", 0, unlike(20_000, 0)),
-            ("open.a", 1, control.clone().into()),
-            ("open.a", 2, unlike(20_000, 2)),
-        ];
-        raw.send(&frame_of(version, 1, &produce(-1, &parts))).await;
-        let (_, answer) = raw.answer::<ProduceRequest>(version).await;
-        let codes = [0, 1, 2].map(|index| part(&answer, "open.a", index).error_code);
-        assert_eq!(codes, [0, 87, 0], "version {version}");
+    let control = attributed(1 << 5);
+    let behind = [unlike(20_000, 0), control.clone()].concat().into();
+    for records in [control, behind] {
+        for version in [3, 9, 12] {
+            let codes = codes_around(&lab, version, records.clone()).await;
+            assert_eq!(codes, [0, 87, 0], "version {version}");
+        }
     }
     assert_eq!(lab.broker().end_offset("open.a", 1), Some(0));
-    assert_eq!(lab.broker().end_offset("open.a", 2), Some(3));
+    assert_eq!(lab.broker().end_offset("open.a", 2), Some(6));
+}
+
+#[tokio::test]
+async fn t21_a_transaction_among_large_batches_needs_its_own_right() {
+    let lab = Lab::new();
+    for version in [3, 9, 12] {
+        let codes = codes_around(&lab, version, attributed(1 << 4)).await;
+        assert_eq!(codes, [53; 3], "version {version}");
+    }
+    assert_eq!(lab.broker().end_offset("open.a", 0), Some(0));
 }
 
 #[tokio::test]
@@ -330,15 +352,19 @@ async fn of_a_frame_whose_client_leaves_nothing_is_written() {
     big_topic(&lab).await;
     let small = frame_of(9, 1, &produce(-1, &[("open.big", 0, unlike(40_000, 0))]));
     let big = frame_of(9, 1, &produce(-1, &[("open.big", 0, unlike(12 << 20, 0))]));
-    for (frame, sent) in [
+    let places = [
         (&small, 3),
         (&small, 20_000),
         (&big, 1_500_000),
         (&big, 10 << 20),
-    ] {
+    ];
+    for ((frame, sent), reset) in { places.into_iter() }.flat_map(|p| [(p, false), (p, true)]) {
         let mut raw = on_the_way(&lab, "app").await;
         raw.send(&frame[..sent]).await;
-        drop(raw);
+        match reset {
+            true => raw.reset(),
+            false => drop(raw),
+        }
         lab.until_metric("kordon_connections", 0.0);
         lab.until_metric("kordon_upstream_connections", 0.0);
         let mut next = on_the_way(&lab, "app").await;
@@ -356,7 +382,7 @@ async fn of_a_frame_whose_client_leaves_nothing_is_written() {
 /// Every byte that comes alone takes a place in the pipe. The process was busy for ever with a
 /// client that left when there was no place.
 #[tokio::test]
-async fn a_client_that_leaves_a_pipe_full_of_single_bytes_has_left() {
+async fn t38_a_client_that_leaves_a_pipe_full_of_single_bytes_has_left() {
     let lab = Lab::new();
     let frame = frame_of(9, 1, &produce(-1, &[("open.a", 0, unlike(40_000, 0))]));
     for pieces in [127, 128, 129] {
@@ -585,7 +611,7 @@ async fn requests_without_acknowledgement_are_written_in_order() {
 }
 
 #[tokio::test]
-async fn t24_records_of_a_topic_with_a_schema_are_looked_into() {
+async fn records_of_a_topic_with_a_schema_are_looked_into() {
     let schema = "---
 apiVersion: kordon/v1
 kind: SchemaPolicy

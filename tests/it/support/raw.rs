@@ -45,6 +45,12 @@ impl Raw {
         Raw(stream)
     }
 
+    /// Leaves without a goodbye, whatever is still on its way.
+    pub fn reset(self) {
+        let socket = socket2::SockRef::from(&self.0);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) {
         assert!(self.try_send(bytes).await, "the connection has ended");
     }
