@@ -41,11 +41,21 @@ pub(super) struct Surroundings<'a> {
     pub(super) paths: &'a Paths,
 }
 
+/// Names that cannot equal those of the other kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// SPIFFE ids, which no token, common name or DNS name may look like.
+    Spiffe,
+    /// All others.
+    Plain,
+}
+
 /// Somebody whose word makes names: two of them could mean different people by one name.
 pub(super) struct Source {
     /// Equal for listeners that believe the same somebody.
     key: String,
     what: &'static str,
+    space: Space,
     shared: bool,
     place: Place,
 }
@@ -150,10 +160,10 @@ fn mtls_identity(
     fields.finish(problems);
     let from = from.and_then(|n| {
         let words = [
+            ("spiffe", Some(CertificateName::Spiffe)),
+            ("dns", Some(CertificateName::Dns)),
             ("cn", Some(CertificateName::CommonName)),
-            ("spiffe", None),
-            ("dns", None),
-            ("dn", None),
+            ("dn", Some(CertificateName::DistinguishedName)),
         ];
         n.choice(&words, problems)
     });
@@ -169,12 +179,17 @@ fn mtls_identity(
         }
         Some(Some(tls)) => {
             let ca = tls.client_ca.clone().unwrap_or_default();
-            sources.push(Source {
-                key: format!("certificate {}", ca.display()),
+            sources.extend(from.map(|from| Source {
+                // Two fields of one certificate are not the same name.
+                key: format!("certificate {} {from}", ca.display()),
                 what: "certificates",
+                space: match from {
+                    CertificateName::Spiffe => Space::Spiffe,
+                    _ => Space::Plain,
+                },
                 shared,
                 place: node.place.clone(),
-            });
+            }));
         }
         Some(None) => {}
     }
@@ -311,6 +326,7 @@ fn token_settings(
             settings.principal_claim
         ),
         what: "tokens",
+        space: Space::Plain,
         shared,
         place: node.place.clone(),
     });
@@ -350,19 +366,16 @@ fn algorithm_list(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
 
 /// Two sources that could mean different people by one name must say that they mean the same.
 pub(super) fn check_shared(sources: &[Source], problems: &mut Problems) {
-    let Some(first) = sources.first() else { return };
-    if sources.iter().all(|s| s.key == first.key) {
-        return;
-    }
     for source in sources.iter().filter(|s| !s.shared) {
-        problems
-            .error(
-                &source.place,
-                format!(
-                    "names from these {} could also come from another listener",
-                    source.what
-                ),
-            )
-            .help("if one name means one person on all of them, say `shared: true` on each");
+        let mut rivals = sources.iter().filter(|s| s.space == source.space);
+        if rivals.any(|s| s.key != source.key) {
+            let message = format!(
+                "names from these {} could also come from another listener",
+                source.what
+            );
+            problems
+                .error(&source.place, message)
+                .help("if one name means one person on all of them, say `shared: true` on each");
+        }
     }
 }

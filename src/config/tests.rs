@@ -1,5 +1,7 @@
 //! Configurations and policy directories as people write them, and what they are told.
 
+mod certificates;
+
 use std::fs;
 use std::time::Duration;
 
@@ -281,10 +283,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         (
             format!("{SMALL}authorization: {{shadow: policies/}}\n"),
             "shadow",
-        ),
-        (
-            listener(&format!("{tls}identity: {{mtls: {{from: spiffe}}}}")),
-            "spiffe",
         ),
         (
             listener(&format!("{tls}identity: {{mtls: {{from: cn, rules: []}}}}")),

@@ -8,9 +8,11 @@
 //! reads the clock, and no error repeats what the peer sent.
 
 pub mod certificate;
+mod distinguished;
 pub mod json;
 pub mod keys;
 pub mod name;
 pub mod sasl;
 pub mod settings;
+mod spiffe;
 pub mod token;

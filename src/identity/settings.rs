@@ -1,6 +1,7 @@
 //! What a listener says about proving identity: plain values, filled by `config`, read by the
 //! stages of this folder.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,8 +30,25 @@ pub struct MtlsSettings {
 /// The part of a client certificate that names the principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateName {
-    /// The subject's common name.
+    /// `spiffe`: the one URI, which is a SPIFFE id.
+    Spiffe,
+    /// `dns`: the one DNS name.
+    Dns,
+    /// `cn`: the subject's common name.
     CommonName,
+    /// `dn`: the whole subject in the form of RFC 2253, as Kafka has it.
+    DistinguishedName,
+}
+
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spiffe => "uri",
+            Self::Dns => "dns name",
+            Self::CommonName => "common name",
+            Self::DistinguishedName => "subject",
+        })
+    }
 }
 
 /// `sasl.oauthbearer`: what a token must fulfil.

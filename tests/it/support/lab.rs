@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::broker::Node;
-use super::pki::Pki;
+use super::pki::{Pki, Shown};
 use super::port;
 use super::signer::Signer;
 use super::wire::{PATIENCE, token};
@@ -49,6 +49,8 @@ pub struct Setup {
     pub broker_ports: u16,
     /// Listeners with TLS: `mesh` (mTLS by common name) and `sni`.
     pub tls: bool,
+    /// What `mesh` says about client certificates, behind `tls` and as `identity`.
+    pub mesh: (String, String),
     /// The proxy is a process of its own.
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
@@ -88,6 +90,10 @@ impl Lab {
             max_session: "1h",
             broker_ports: 2,
             tls: false,
+            mesh: (
+                "clientAuth: required".to_owned(),
+                "{mtls: {from: cn, shared: true}, tenant: shop}".to_owned(),
+            ),
             child: false,
             pieces: false,
             late_broker: false,
@@ -216,6 +222,12 @@ impl Lab {
         let pki = self.pki.as_ref().unwrap();
         let tls = pki.client(pki, names);
         Client::connect_tls(self.address(listener), server, tls, "it").await
+    }
+
+    /// A client of `mesh` that shows this certificate.
+    pub async fn mesh(&self, shown: Option<Shown>) -> Result<Client, ClientError> {
+        let tls = self.pki.as_ref().unwrap().showing(shown);
+        Client::connect_tls(self.address("mesh"), "localhost", tls, "it").await
     }
 
     /// GET from the admin endpoint.
@@ -455,8 +467,8 @@ fn config(base: u16, setup: &Setup) -> String {
             "  - name: mesh
     bind: 127.0.0.1:{}
     advertise: {}
-    tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}}
-    identity: {{mtls: {{from: cn, shared: true}}, tenant: shop}}
+    tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, {}}}
+    identity: {}
   - name: sni
     bind: 127.0.0.1:{}
     advertise: {{host: \"broker-{{id}}.kordon.example\", port: {}, sni: true}}
@@ -464,6 +476,8 @@ fn config(base: u16, setup: &Setup) -> String {
     identity: {{static: \"User:app\", tenant: shop}}\n",
             base + 3,
             ports(3),
+            setup.mesh.0,
+            setup.mesh.1,
             base + 4,
             base + 4
         );

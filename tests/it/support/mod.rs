@@ -10,6 +10,6 @@ mod signer;
 mod wire;
 
 pub use lab::{Lab, POLICY};
-pub use pki::Pki;
+pub use pki::{Pki, Shown};
 pub use signer::Signer;
 pub use wire::*;

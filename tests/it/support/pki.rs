@@ -12,6 +12,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// A certificate and its key.
+pub type Shown = (CertificateDer<'static>, KeyPair);
+
 /// An authority and its certificate as PEM.
 pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
@@ -57,8 +60,30 @@ impl Pki {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A client's certificate, changed by `adapt`.
+    pub fn certificate(&self, adapt: impl FnOnce(&mut CertificateParams)) -> Shown {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        adapt(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), key)
+    }
+
     /// A client's settings that trust this authority; `None`: without a certificate.
     pub fn client(&self, signed_by: &Pki, common_names: Option<&[&str]>) -> Arc<ClientConfig> {
+        let shown = common_names.map(|names| {
+            let usage = ExtendedKeyUsagePurpose::ClientAuth;
+            let (cert, key) = signed_by.leaf(names, &[], usage);
+            let der = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+            (der, KeyPair::from_pem(&key).unwrap())
+        });
+        self.showing(shown)
+    }
+
+    /// A client's settings that trust this authority and show this certificate.
+    pub fn showing(&self, shown: Option<Shown>) -> Arc<ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -67,13 +92,11 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let Some(names) = common_names else {
+        let Some((certificate, key)) = shown else {
             return Arc::new(builder.with_no_client_auth());
         };
-        let usage = ExtendedKeyUsagePurpose::ClientAuth;
-        let (cert, key) = signed_by.leaf(names, &[], usage);
-        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        Arc::new(builder.with_client_auth_cert(chain, key).unwrap())
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = builder.with_client_auth_cert(vec![certificate], key);
+        Arc::new(config.unwrap())
     }
 }

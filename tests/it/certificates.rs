@@ -1,0 +1,169 @@
+//! Which certificates name whom, over real handshakes, and what is said of those that do not.
+
+use kordon::demo::client::{Client, ClientError};
+use rcgen::{CertificateParams, DnType, SanType};
+
+use crate::support::*;
+
+/// Whether a client gets as far as a request.
+async fn comes_in(client: Result<Client, ClientError>) -> bool {
+    let Ok(mut client) = client else { return false };
+    client.call(3, &versions("it")).await.is_ok()
+}
+
+/// A lab whose `mesh` listener has these words behind `tls` and in `identity`.
+fn mesh(tls: &str, identity: &str) -> Lab {
+    Lab::with(|setup| {
+        setup.tls = true;
+        setup.mesh = (tls.to_owned(), identity.to_owned());
+    })
+}
+
+fn from(kind: &str) -> Lab {
+    let shared = if kind == "spiffe" {
+        ""
+    } else {
+        ", shared: true"
+    };
+    mesh(
+        "clientAuth: required",
+        &format!("{{mtls: {{from: {kind}{shared}}}, tenant: shop}}"),
+    )
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().unwrap())
+}
+
+fn common_name(name: &str) -> impl Fn(&mut CertificateParams) {
+    let name = name.to_owned();
+    move |params| params.distinguished_name.push(DnType::CommonName, &name)
+}
+
+fn alternatives(names: Vec<SanType>) -> impl Fn(&mut CertificateParams) {
+    move |params| params.subject_alt_names = names.clone()
+}
+
+/// The principal of a client that is let in is the one in the audit line of a refused write.
+async fn principal_is(lab: &Lab, shown: Option<Shown>, principal: &str) {
+    let mut client = lab.mesh(shown).await.unwrap();
+    let answer = client.produce("secret.a", 0, batch(&[b"x"])).await.unwrap();
+    assert_eq!(part(&answer, "secret.a", 0).error_code, 29, "{principal}");
+    lab.audit(&[("listener", "mesh"), ("principal", principal)]);
+}
+
+async fn is_refused(lab: &Lab, shown: Option<Shown>, detail: &str) {
+    assert!(!comes_in(lab.mesh(shown).await).await, "{detail}");
+    let reason = ("reason", "authentication");
+    lab.audit(&[("listener", "mesh"), reason, ("detail", detail)]);
+}
+
+#[tokio::test]
+async fn each_part_of_a_certificate_can_be_the_name() {
+    let subject = |params: &mut CertificateParams| {
+        params.distinguished_name.push(DnType::CountryName, "DE");
+        params.distinguished_name.push(DnType::CommonName, "orders");
+        params.subject_alt_names = vec![uri("spiffe://prod/orders"), dns("Orders.example")];
+    };
+    for (kind, principal) in [
+        ("spiffe", "User:spiffe://prod/orders"),
+        ("dns", "User:orders.example"),
+        ("cn", "User:orders"),
+        ("dn", "User:CN=orders,C=DE"),
+    ] {
+        let lab = from(kind);
+        let shown = lab.pki.as_ref().unwrap().certificate(subject);
+        principal_is(&lab, Some(shown), principal).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_without_one_clear_name_is_refused_with_the_reason() {
+    type Change = Box<dyn Fn(&mut CertificateParams)>;
+    let change = |change: Change| change;
+    let cases: [(&str, Vec<(Change, &str)>); 4] = [
+        (
+            "spiffe",
+            vec![
+                (
+                    change(Box::new(common_name("orders"))),
+                    "client certificate has no uri",
+                ),
+                (
+                    change(Box::new(alternatives(vec![uri("spiffe://Prod/a")]))),
+                    "uri of the client certificate is not a valid spiffe id",
+                ),
+                (
+                    change(Box::new(alternatives(vec![
+                        uri("spiffe://prod/a"),
+                        uri("spiffe://prod/b"),
+                    ]))),
+                    "client certificate has several names of the kind uri",
+                ),
+            ],
+        ),
+        (
+            "dns",
+            vec![
+                (
+                    change(Box::new(alternatives(vec![dns("*.shop.example")]))),
+                    "dns name of the client certificate is a wildcard",
+                ),
+                (
+                    change(Box::new(alternatives(vec![dns("a.b"), dns("a.c")]))),
+                    "client certificate has several names of the kind dns name",
+                ),
+                (
+                    change(Box::new(alternatives(vec![dns("a..b")]))),
+                    "dns name of the client certificate is no host name",
+                ),
+            ],
+        ),
+        (
+            "cn",
+            vec![
+                (
+                    change(Box::new(common_name("*"))),
+                    "name of the client certificate is refused: name is the wildcard `*`",
+                ),
+                (
+                    change(Box::new(common_name("spiffe://prod/a"))),
+                    "name of the client certificate is refused: name has the form of a spiffe id",
+                ),
+                (
+                    change(Box::new(|params| {
+                        let second = DnType::CustomDnType(vec![2, 5, 4, 3]);
+                        params.distinguished_name.push(DnType::CommonName, "alice");
+                        params.distinguished_name.push(second, "bob");
+                    })),
+                    "client certificate has several names of the kind common name",
+                ),
+            ],
+        ),
+        (
+            "dn",
+            vec![
+                (
+                    change(Box::new(alternatives(vec![dns("a.b")]))),
+                    "name of the client certificate is refused: name is empty",
+                ),
+                (
+                    change(Box::new(common_name("a\0b"))),
+                    "name of the client certificate is refused: name holds a control character",
+                ),
+            ],
+        ),
+    ];
+    for (kind, bad) in cases {
+        let lab = from(kind);
+        for (adapt, detail) in bad {
+            let shown = lab.pki.as_ref().unwrap().certificate(adapt);
+            is_refused(&lab, Some(shown), detail).await;
+        }
+        assert_eq!(lab.broker().requests(0), 0);
+    }
+}
