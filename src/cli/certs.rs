@@ -267,6 +267,7 @@ mod tests {
             assert!(near.is_ok());
             let settings = MtlsSettings {
                 from: CertificateName::CommonName,
+                rules: None,
                 tenant: String::new(),
             };
             let far = far.unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::read::Paths;
 use crate::document::{Fields, Node, Value, unsupported};
+use crate::identity::rules::MappingRules;
 use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings, TokenSettings};
 use crate::net::settings::{ClientAuth, ServerTls};
 use crate::policy::parse;
@@ -154,8 +155,8 @@ fn mtls_identity(
 ) -> Option<IdentitySettings> {
     let mut fields = Fields::of(node, problems)?;
     let from = fields.require("from", problems);
+    let rules_node = fields.take("rules");
     let shared = fields.take("shared");
-    fields.refuse("rules", problems);
     fields.refuse("principalPrefix", problems);
     fields.finish(problems);
     let from = from.and_then(|n| {
@@ -167,6 +168,7 @@ fn mtls_identity(
         ];
         n.choice(&words, problems)
     });
+    let rules = rules_node.map(|n| mapping_rules(n, problems));
     let shared = shared.and_then(|n| n.boolean(problems)).unwrap_or(false);
     match around.tls {
         None => {
@@ -179,14 +181,21 @@ fn mtls_identity(
         }
         Some(Some(tls)) => {
             let ca = tls.client_ca.clone().unwrap_or_default();
-            sources.extend(from.map(|from| Source {
-                // Two fields of one certificate are not the same name.
-                key: format!("certificate {} {from}", ca.display()),
+            // A rule may make any name of an id, or leave it as it is.
+            let spaces: &[Space] = match (from, rules_node) {
+                (None, _) => &[],
+                (Some(CertificateName::Spiffe), None) => &[Space::Spiffe],
+                (Some(CertificateName::Spiffe), Some(_)) => &[Space::Spiffe, Space::Plain],
+                (Some(_), _) => &[Space::Plain],
+            };
+            let from = from.map_or_else(String::new, |from| from.to_string());
+            // Two fields of one certificate are not the same name, nor are they under two rules.
+            let rules = rules.as_ref().map(|rules| format!("{rules:?}"));
+            let key = format!("certificate {} {from} {rules:?}", ca.display());
+            sources.extend(spaces.iter().map(|space| Source {
+                key: key.clone(),
                 what: "certificates",
-                space: match from {
-                    CertificateName::Spiffe => Space::Spiffe,
-                    _ => Space::Plain,
-                },
+                space: *space,
                 shared,
                 place: node.place.clone(),
             }));
@@ -195,8 +204,43 @@ fn mtls_identity(
     }
     Some(IdentitySettings::Mtls(MtlsSettings {
         from: from?,
+        rules: match rules {
+            Some(rules) => Some(rules?),
+            None => None,
+        },
         tenant: tenant.to_owned(),
     }))
+}
+
+/// A list with one rule each, or one text with commas between them, as Kafka has it.
+fn mapping_rules(node: &Node, problems: &mut Problems) -> Option<MappingRules> {
+    let read = |node: &Node, is_item: bool, problems: &mut Problems| {
+        let rules = MappingRules::parse(node.text(problems)?);
+        let fault = match rules {
+            Ok(rules) if is_item && rules.count() != 1 => "expected one rule in each item".into(),
+            Ok(rules) => return Some(rules),
+            Err(fault) => fault.to_string(),
+        };
+        let help = "`RULE:pattern/replacement/`, with `L` or `U` behind it, or `DEFAULT`";
+        problems.error(&node.place, fault).help(help);
+        None
+    };
+    if !matches!(node.value, Value::List(_)) {
+        return read(node, false, problems);
+    }
+    let items = node.list_not_empty(problems)?;
+    let read: Vec<_> = items
+        .iter()
+        .map(|item| read(item, true, problems))
+        .collect();
+    let rules = read.into_iter().collect::<Option<Vec<_>>>()?;
+    match MappingRules::joined(rules) {
+        Ok(rules) => Some(rules),
+        Err(fault) => {
+            problems.error(&node.place, fault.to_string());
+            None
+        }
+    }
 }
 
 fn sasl_identity(

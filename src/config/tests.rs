@@ -285,10 +285,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "shadow",
         ),
         (
-            listener(&format!("{tls}identity: {{mtls: {{from: cn, rules: []}}}}")),
-            "rules",
-        ),
-        (
             listener("identity: {static: \"User:a\", anonymous: \"User:b\"}"),
             "anonymous",
         ),

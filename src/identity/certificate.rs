@@ -41,6 +41,9 @@ pub enum CertificateError {
     /// The DNS name is not of the form of a host name.
     #[error("dns name of the client certificate is no host name")]
     Dns,
+    /// No mapping rule is about the name.
+    #[error("no mapping rule matches the name of the client certificate")]
+    Unmapped,
     /// The name is refused.
     #[error("name of the client certificate is refused: {0}")]
     Name(#[from] NameFault),
@@ -69,10 +72,23 @@ pub fn principal_from_der(
         CertificateName::CommonName => common_name(&certificate)?.to_owned(),
         CertificateName::DistinguishedName => distinguished::printed(certificate.subject())?,
     };
+    let is_id = settings.from == CertificateName::Spiffe;
     match name::check(&name) {
-        Err(NameFault::Spiffe) if settings.from == CertificateName::Spiffe => {}
+        Err(NameFault::Spiffe) if is_id => {}
         checked => checked?,
     }
+    let name = match &settings.rules {
+        None => name,
+        Some(rules) => {
+            let mapped = rules.apply(&name).ok_or(CertificateError::Unmapped)?;
+            match name::check(&mapped) {
+                // Only the id that was proven: a rule must not make up another one.
+                Err(NameFault::Spiffe) if is_id && mapped == name => {}
+                checked => checked?,
+            }
+            mapped
+        }
+    };
     Ok(Principal {
         name: format!("User:{name}").into(),
         tenant: settings.tenant.as_str().into(),
@@ -152,6 +168,7 @@ mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SanType};
 
     use super::*;
+    use crate::identity::rules::MappingRules;
 
     fn certificate(names: &[(DnType, &str)]) -> Vec<u8> {
         let mut params = CertificateParams::default();
@@ -170,9 +187,69 @@ mod tests {
     fn read_from(from: CertificateName, der: &[u8]) -> Result<Principal, CertificateError> {
         let settings = MtlsSettings {
             from,
+            rules: None,
             tenant: "shop".into(),
         };
         principal_from_der(der, &settings)
+    }
+
+    #[test]
+    fn rules_turn_the_name_into_another_which_is_checked_too() {
+        let orders = certificate(&[(DnType::CommonName, "orders")]);
+        let id = alternatives(&[uri("spiffe://prod/ns/shop")], |_| {});
+        let (cn, spiffe) = (CertificateName::CommonName, CertificateName::Spiffe);
+        let (dn, fault) = (CertificateName::DistinguishedName, CertificateError::Name);
+        for (from, der, rules, outcome) in [
+            (dn, &orders, "RULE:^CN=(.*)$/$1/U", Ok("User:ORDERS")),
+            (cn, &orders, "RULE:CN=(.*)/$1/, DEFAULT", Ok("User:orders")),
+            (
+                cn,
+                &orders,
+                "RULE:CN=(.*)/$1/",
+                Err(CertificateError::Unmapped),
+            ),
+            // A part of a name is no match.
+            (
+                cn,
+                &orders,
+                "RULE:order/admin/",
+                Err(CertificateError::Unmapped),
+            ),
+            (cn, &orders, "RULE:orders//", Err(fault(NameFault::Empty))),
+            (
+                cn,
+                &orders,
+                "RULE:orders/*/",
+                Err(fault(NameFault::Wildcard)),
+            ),
+            (
+                cn,
+                &orders,
+                r"RULE:orders/spiffe:\/\/p\/a/",
+                Err(fault(NameFault::Spiffe)),
+            ),
+            (spiffe, &id, "DEFAULT", Ok("User:spiffe://prod/ns/shop")),
+            (
+                spiffe,
+                &id,
+                r"RULE:^spiffe:\/\/prod\/ns\/(.*)$/$1/",
+                Ok("User:shop"),
+            ),
+            (
+                spiffe,
+                &id,
+                "RULE:(.*)shop/$1admin/",
+                Err(fault(NameFault::Spiffe)),
+            ),
+        ] {
+            let settings = MtlsSettings {
+                from,
+                rules: Some(MappingRules::parse(rules).unwrap()),
+                tenant: String::new(),
+            };
+            let read = named(principal_from_der(der, &settings));
+            assert_eq!(read, outcome.map(str::to_owned), "{rules}");
+        }
     }
 
     /// A certificate with these alternative names and the subject `CN=orders`.

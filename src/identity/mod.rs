@@ -12,6 +12,7 @@ mod distinguished;
 pub mod json;
 pub mod keys;
 pub mod name;
+pub mod rules;
 pub mod sasl;
 pub mod settings;
 mod spiffe;

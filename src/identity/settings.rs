@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::identity::rules::MappingRules;
 use crate::principal::Principal;
 
 /// Exactly one way of proving identity for each listener.
@@ -23,6 +24,8 @@ pub enum IdentitySettings {
 pub struct MtlsSettings {
     /// The part of the certificate that is the name.
     pub from: CertificateName,
+    /// `rules`: what becomes of it; `None`: it stays.
+    pub rules: Option<MappingRules>,
     /// The tenant of every connection of the listener; empty: none.
     pub tenant: String,
 }

@@ -167,3 +167,26 @@ async fn a_certificate_without_one_clear_name_is_refused_with_the_reason() {
         assert_eq!(lab.broker().requests(0), 0);
     }
 }
+
+#[tokio::test]
+async fn mapping_rules_make_the_name_and_without_a_match_nobody_comes_in() {
+    let rules = r#"["RULE:^CN=([a-z-]+),O=Shop$/$1/U", "RULE:^CN=x$/y/"]"#;
+    let identity = format!("{{mtls: {{from: dn, rules: {rules}, shared: true}}}}");
+    let lab = mesh("clientAuth: required", &identity);
+    let subject = |common_name: &'static str| {
+        move |params: &mut CertificateParams| {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, "Shop");
+            params
+                .distinguished_name
+                .push(DnType::CommonName, common_name);
+        }
+    };
+    let pki = lab.pki.as_ref().unwrap();
+    let orders = pki.certificate(subject("orders"));
+    principal_is(&lab, Some(orders), "User:ORDERS").await;
+    let other = pki.certificate(subject("orders2"));
+    let unmapped = "no mapping rule matches the name of the client certificate";
+    is_refused(&lab, Some(other), unmapped).await;
+}

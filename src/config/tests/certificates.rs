@@ -8,7 +8,8 @@ fn certificates_are_sources_of_names_too() {
         let listeners = listeners.iter().enumerate().map(|(at, identity)| {
             let port = 1000 * (at + 1);
             format!(
-                "- name: l{at}\n  bind: 127.0.0.1:{port}\n  advertise: {{host: h, ports: {}-{}}}\n  \
+                "- name: l{at}\n  bind: 127.0.0.1:{port}\n  \
+                 advertise: {{host: h, ports: {}-{}}}\n  \
                  tls: {{cert: server.pem, key: server.key, clientCa: CA, clientAuth: required}}\n  \
                  {identity}\n",
                 port + 1,
@@ -34,10 +35,55 @@ fn certificates_are_sources_of_names_too() {
     let spiffe = mtls("from: spiffe");
     good(&names(&[&spiffe, token]));
     good(&names(&[&spiffe, &cn]));
+    // Unless a rule makes another name of it.
+    let mapped = mtls("from: spiffe, rules: [DEFAULT]");
+    good(&names(&[&mapped, &mapped]));
+    assert_eq!(bad(&names(&[&mapped, token])).len(), 2);
+    assert_eq!(bad(&names(&[&mapped, &spiffe])).len(), 2);
     // But a second authority could sign the ids of the first.
     let two = names(&[&spiffe, &spiffe]);
     good(&two);
     let at = two.rfind("ca.pem").unwrap();
     let apart = format!("{}clients-ca.pem{}", &two[..at], &two[at + 6..]);
     assert_eq!(bad(&apart).len(), 2);
+}
+
+#[test]
+fn mapping_rules_are_a_list_or_kafkas_own_text() {
+    let with = |rules: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, \
+                 clientAuth: required}}\n  \
+                 identity: {{mtls: {{from: dn, rules: {rules}}}}}"
+            ),
+        )
+    };
+    for rules in [
+        r#"["RULE:^CN=(.*?),.*$/$1/L", DEFAULT]"#,
+        r#""RULE:^CN=(.*?),.*$/$1/L, DEFAULT""#,
+        "DEFAULT",
+    ] {
+        let config = good(&with(rules));
+        let IdentitySettings::Mtls(mtls) = &config.listeners[0].identity else {
+            panic!("mtls");
+        };
+        let rules = mtls.rules.as_ref().unwrap();
+        assert!(rules.apply("CN=A,O=B").is_some());
+    }
+    for (rules, fault) in [
+        ("[]", "expected at least one item, got an empty list"),
+        ("[\"DEFAULT,DEFAULT\"]", "expected one rule in each item"),
+        ("\"\"", "expected at least one rule"),
+        ("[1]", "expected text, got the number `1`"),
+        (
+            "[\"RULE:a(?=b)/c/\"]",
+            "pattern `a(?=b)` cannot be used: look-around, including look-ahead and look-behind, \
+            is not supported",
+        ),
+    ] {
+        let found = bad(&with(rules));
+        assert!(found.len() == 1 && found[0].ends_with(fault), "{found:?}");
+    }
 }
