@@ -247,6 +247,7 @@ mod tests {
             key: file("server.key"),
             client_ca: Some(file("ca.pem")),
             client_auth: ClientAuth::Required,
+            crl: Vec::new(),
         };
         let client = ClientTls {
             ca: Some(file("ca.pem")),
@@ -268,6 +269,7 @@ mod tests {
             let settings = MtlsSettings {
                 from: CertificateName::CommonName,
                 rules: None,
+                anonymous: None,
                 tenant: String::new(),
             };
             let far = far.unwrap();

@@ -69,23 +69,39 @@ pub(super) fn identity(
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<IdentitySettings> {
-    let (mut fixed, mut mtls, mut tenant) = (None, None, None);
+    let (mut fixed, mut mtls, mut tenant, mut anonymous) = (None, None, None, None);
     if let Some(node) = identity {
         let mut fields = Fields::of(node, problems)?;
         fixed = fields.take("static");
         mtls = fields.take("mtls");
         tenant = fields.take("tenant");
-        fields.refuse("anonymous", problems);
+        anonymous = fields.take("anonymous");
         let misspelt = fields.misspelt("static") || fields.misspelt("mtls");
         fields.finish(problems);
         if fixed.is_none() && mtls.is_none() && misspelt {
             return None;
         }
     }
+    if let (Some(node), None) = (anonymous, mtls) {
+        problems.error(&node.place, "`anonymous` goes with `identity.mtls`");
+    }
+    if let (Some(Some(tls)), None) = (around.tls, mtls)
+        && tls.client_auth == ClientAuth::Requested
+    {
+        problems
+            .error(
+                around.listener,
+                "`clientAuth: requested` without `identity.mtls`: nothing reads the certificate",
+            )
+            .help("say `required`, or leave `clientAuth` out");
+    }
     let name = tenant.map_or(Some(""), |n| n.name(problems));
     match (fixed, mtls, sasl) {
         (Some(node), None, None) => fixed_identity(node, name?, around, problems),
-        (None, Some(node), None) => mtls_identity(node, name?, around, sources, problems),
+        (None, Some(node), None) => {
+            let anonymous = anonymous.map(|n| (n, named(n, name.unwrap_or_default(), problems)));
+            mtls_identity(node, name?, anonymous, around, sources, problems)
+        }
         (None, None, Some(node)) => {
             if let Some(tenant) = tenant {
                 let message = unsupported("identity.tenant` with `sasl");
@@ -122,11 +138,7 @@ fn fixed_identity(
     around: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> Option<IdentitySettings> {
-    let text = node.name(problems)?;
-    let Ok(PrincipalPattern::User(_)) = parse::principal(text) else {
-        node.expected("a principal such as `User:orders`", problems);
-        return None;
-    };
+    let principal = named(node, tenant, problems)?;
     if let Some(bind) = around.bind
         && !bind.ip().is_loopback()
     {
@@ -137,18 +149,29 @@ fn fixed_identity(
             )
             .help("bind 127.0.0.1, or use `mtls` or `sasl`");
     }
-    Some(IdentitySettings::Static(Principal {
+    Some(IdentitySettings::Static(principal))
+}
+
+/// A principal that the operator names.
+fn named(node: &Node, tenant: &str, problems: &mut Problems) -> Option<Principal> {
+    let text = node.name(problems)?;
+    let Ok(PrincipalPattern::User(_)) = parse::principal(text) else {
+        node.expected("a principal such as `User:orders`", problems);
+        return None;
+    };
+    Some(Principal {
         name: text.into(),
         tenant: tenant.into(),
         groups: [].into(),
         proof: Proof::Static,
         expires_at: None,
-    }))
+    })
 }
 
 fn mtls_identity(
     node: &Node,
     tenant: &str,
+    anonymous: Option<(&Node, Option<Principal>)>,
     around: &Surroundings<'_>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
@@ -174,7 +197,7 @@ fn mtls_identity(
         None => {
             problems.error(&node.place, "`identity.mtls` needs `tls`");
         }
-        Some(Some(tls)) if tls.client_auth != ClientAuth::Required => {
+        Some(Some(tls)) if tls.client_auth == ClientAuth::None => {
             problems
                 .error(&node.place, "`identity.mtls` needs `clientAuth: required`")
                 .help("say `tls: {…, clientCa: ca.pem, clientAuth: required}`");
@@ -202,10 +225,24 @@ fn mtls_identity(
         }
         Some(None) => {}
     }
+    if let (Some((node, _)), Some(Some(tls))) = (&anonymous, around.tls)
+        && tls.client_auth == ClientAuth::Required
+    {
+        problems
+            .error(
+                &node.place,
+                "`anonymous` has no effect with `clientAuth: required`",
+            )
+            .help("say `clientAuth: requested`");
+    }
     Some(IdentitySettings::Mtls(MtlsSettings {
         from: from?,
         rules: match rules {
             Some(rules) => Some(rules?),
+            None => None,
+        },
+        anonymous: match anonymous {
+            Some((_, principal)) => Some(principal?),
             None => None,
         },
         tenant: tenant.to_owned(),

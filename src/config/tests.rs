@@ -267,8 +267,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{file: jwks.json}}, {key}}}}}"
         ))
     };
-    let tls =
-        "tls: {cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}\n  ";
     let cases = [
         (small("}\npol", ", sasl: {plain: {}}}\npol"), "sasl"),
         (format!("{SMALL}quotas: {{fleet: {{}}}}\n"), "quotas"),
@@ -283,10 +281,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         (
             format!("{SMALL}authorization: {{shadow: policies/}}\n"),
             "shadow",
-        ),
-        (
-            listener("identity: {static: \"User:a\", anonymous: \"User:b\"}"),
-            "anonymous",
         ),
         (listener("sasl: {plain: {users: f}}"), "plain"),
         (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
@@ -309,13 +303,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
                 .replace("jwks.json", "jwks.json, maxStale: 1h")
                 .replace(", x: y", ""),
             "maxStale",
-        ),
-        (
-            listener(&tls.replace(
-                "clientAuth: required",
-                "clientAuth: required, crl: [ca.pem]",
-            )),
-            "crl",
         ),
     ];
     for (text, what) in cases {

@@ -17,6 +17,9 @@ pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Why a certificate names nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
+    /// There is none.
+    #[error("client showed no certificate")]
+    Missing,
     /// Not exactly one X.509 certificate of bounded size.
     #[error("client certificate cannot be read")]
     Malformed,
@@ -52,6 +55,17 @@ pub enum CertificateError {
 /// The longest DNS name and the longest of its labels, in bytes (RFC 1035, 2.3.4).
 const DNS_NAME_BYTES_MAX: usize = 253;
 const DNS_LABEL_BYTES_MAX: usize = 63;
+
+/// The principal of a client: its certificate's or, without one, the anonymous.
+pub fn principal_of(
+    leaf: Option<&[u8]>,
+    settings: &MtlsSettings,
+) -> Result<Principal, CertificateError> {
+    match leaf {
+        Some(der) => principal_from_der(der, settings),
+        None => settings.anonymous.clone().ok_or(CertificateError::Missing),
+    }
+}
 
 /// The principal that the leaf certificate `der` names.
 pub fn principal_from_der(
@@ -188,6 +202,7 @@ mod tests {
         let settings = MtlsSettings {
             from,
             rules: None,
+            anonymous: None,
             tenant: "shop".into(),
         };
         principal_from_der(der, &settings)
@@ -245,6 +260,7 @@ mod tests {
             let settings = MtlsSettings {
                 from,
                 rules: Some(MappingRules::parse(rules).unwrap()),
+                anonymous: None,
                 tenant: String::new(),
             };
             let read = named(principal_from_der(der, &settings));

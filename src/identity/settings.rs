@@ -26,6 +26,8 @@ pub struct MtlsSettings {
     pub from: CertificateName,
     /// `rules`: what becomes of it; `None`: it stays.
     pub rules: Option<MappingRules>,
+    /// `identity.anonymous`: who a client without a certificate is; `None`: nobody, it is refused.
+    pub anonymous: Option<Principal>,
     /// The tenant of every connection of the listener; empty: none.
     pub tenant: String,
 }

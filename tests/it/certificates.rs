@@ -1,7 +1,7 @@
 //! Which certificates name whom, over real handshakes, and what is said of those that do not.
 
 use kordon::demo::client::{Client, ClientError};
-use rcgen::{CertificateParams, DnType, SanType};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType, date_time_ymd};
 
 use crate::support::*;
 
@@ -16,6 +16,15 @@ fn mesh(tls: &str, identity: &str) -> Lab {
     Lab::with(|setup| {
         setup.tls = true;
         setup.mesh = (tls.to_owned(), identity.to_owned());
+    })
+}
+
+/// The `mesh` listener by common name, with one revocation list that holds until a year.
+fn listed(until: i32) -> Lab {
+    Lab::with(|setup| {
+        setup.tls = true;
+        setup.lists = vec![until];
+        setup.mesh.0 += ", crl: [0.crl]";
     })
 }
 
@@ -189,4 +198,82 @@ async fn mapping_rules_make_the_name_and_without_a_match_nobody_comes_in() {
     let other = pki.certificate(subject("orders2"));
     let unmapped = "no mapping rule matches the name of the client certificate";
     is_refused(&lab, Some(other), unmapped).await;
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_anonymous_only_where_that_is_said() {
+    let requested = "clientAuth: requested";
+    let named = r#"{mtls: {from: cn, shared: true}, anonymous: "User:ANONYMOUS"}"#;
+    let lab = mesh(requested, named);
+    principal_is(&lab, None, "User:ANONYMOUS").await;
+    let pki = lab.pki.as_ref().unwrap();
+    let alice = pki.certificate(common_name("mallory"));
+    principal_is(&lab, Some(alice), "User:mallory").await;
+    // A bad certificate does not make its owner anonymous.
+    let star = pki.certificate(common_name("*"));
+    let refused = "name of the client certificate is refused: name is the wildcard `*`";
+    is_refused(&lab, Some(star), refused).await;
+    let foreign = Pki::named("other").certificate(common_name("alice"));
+    let unknown = "client certificate is of an unknown issuer";
+    is_refused(&lab, Some(foreign), unknown).await;
+
+    let lab = mesh(requested, "{mtls: {from: cn, shared: true}}");
+    is_refused(&lab, None, "client showed no certificate").await;
+    let lab = mesh("clientAuth: required", "{mtls: {from: cn, shared: true}}");
+    is_refused(&lab, None, "client showed no certificate").await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_proves_nothing_is_refused_with_the_check_that_failed() {
+    let lab = listed(2050);
+    let pki = lab.pki.as_ref().unwrap();
+    let alice = |adapt: fn(&mut CertificateParams)| {
+        move |params: &mut CertificateParams| {
+            params.distinguished_name.push(DnType::CommonName, "alice");
+            adapt(params);
+        }
+    };
+    let good = pki.certificate(alice(|_| {}));
+    assert!(comes_in(lab.mesh(Some(good)).await).await);
+    let key = KeyPair::generate().unwrap();
+    let mut own = CertificateParams::default();
+    own.distinguished_name.push(DnType::CommonName, "alice");
+    let own = (own.self_signed(&key).unwrap().der().clone(), key);
+    for (shown, detail) in [
+        (
+            pki.certificate(alice(|params| params.not_after = date_time_ymd(2020, 1, 1))),
+            "client certificate has expired",
+        ),
+        (
+            pki.certificate(alice(|params| {
+                params.not_before = date_time_ymd(2090, 1, 1)
+            })),
+            "client certificate is not valid yet",
+        ),
+        (
+            pki.certificate(alice(|params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            })),
+            "client certificate is not for client authentication",
+        ),
+        (
+            pki.certificate(alice(|params| params.serial_number = Some(66_u64.into()))),
+            "client certificate is revoked",
+        ),
+        (
+            Pki::new().certificate(alice(|_| {})),
+            "client certificate is not signed by the issuer that it names",
+        ),
+        (
+            Pki::named("other").certificate(alice(|_| {})),
+            "client certificate is of an unknown issuer",
+        ),
+        (own, "client certificate is of an unknown issuer"),
+    ] {
+        is_refused(&lab, Some(shown), detail).await;
+    }
+    let lab = listed(2021);
+    let shown = lab.pki.as_ref().unwrap().certificate(common_name("alice"));
+    let expired = "revocation list of the issuer of the client certificate has expired";
+    is_refused(&lab, Some(shown), expired).await;
 }

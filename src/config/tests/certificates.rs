@@ -87,3 +87,70 @@ fn mapping_rules_are_a_list_or_kafkas_own_text() {
         assert!(found.len() == 1 && found[0].ends_with(fault), "{found:?}");
     }
 }
+
+#[test]
+fn certificates_are_asked_for_where_something_reads_them() {
+    let with = |tls: &str, identity: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!("tls: {{cert: server.pem, key: server.key, {tls}}}\n  {identity}"),
+        )
+    };
+    let requested = "clientCa: ca.pem, clientAuth: requested";
+    let required = "clientCa: ca.pem, clientAuth: required";
+    let anonymous = "identity: {mtls: {from: cn}, anonymous: \"User:ANONYMOUS\", tenant: t}";
+    let config = good(&with(requested, anonymous));
+    let IdentitySettings::Mtls(mtls) = &config.listeners[0].identity else {
+        panic!("mtls");
+    };
+    let nobody = mtls.anonymous.as_ref().unwrap();
+    assert_eq!((&*nobody.name, &*nobody.tenant), ("User:ANONYMOUS", "t"));
+    good(&with(requested, "identity: {mtls: {from: cn}}"));
+    let fixed = "identity: {static: \"User:a\"}";
+    for (tls, identity, fault) in [
+        (
+            required,
+            anonymous,
+            "`anonymous` has no effect with `clientAuth: required`",
+        ),
+        (
+            requested,
+            fixed,
+            "`clientAuth: requested` without `identity.mtls`: nothing reads the certificate",
+        ),
+        (
+            required,
+            "identity: {static: \"User:a\", anonymous: \"User:b\"}",
+            "`anonymous` goes with `identity.mtls`",
+        ),
+        (
+            "clientAuth: requested",
+            fixed,
+            "`clientAuth: requested` needs `clientCa`",
+        ),
+        (
+            "crl: [ca.pem]",
+            fixed,
+            "`crl` has no effect without `clientAuth: required`",
+        ),
+        (
+            "clientCa: ca.pem, clientAuth: required, crl: []",
+            fixed,
+            "expected at least one item, got an empty list",
+        ),
+        (
+            "clientCa: ca.pem, clientAuth: required, crl: [missing.pem]",
+            fixed,
+            "no such file `missing.pem`",
+        ),
+        (
+            "clientCa: ca.pem, clientAuth: required, crl: [ca.pem]",
+            fixed,
+            "no revocation list in the file",
+        ),
+    ] {
+        let found = bad(&with(tls, identity));
+        let said = |m: &String| m.ends_with(fault) && m.starts_with(|c: char| c.is_ascii_digit());
+        assert!(found.iter().any(said), "{fault}: {found:?}");
+    }
+}

@@ -51,6 +51,9 @@ pub struct Setup {
     pub tls: bool,
     /// What `mesh` says about client certificates, behind `tls` and as `identity`.
     pub mesh: (String, String),
+    /// The years until which the lists `0.crl`, `1.crl` … of the authority hold; each revokes
+    /// the serial number 66.
+    pub lists: Vec<i32>,
     /// The proxy is a process of its own.
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
@@ -94,6 +97,7 @@ impl Lab {
                 "clientAuth: required".to_owned(),
                 "{mtls: {from: cn, shared: true}, tenant: shop}".to_owned(),
             ),
+            lists: Vec::new(),
             child: false,
             pieces: false,
             late_broker: false,
@@ -113,6 +117,10 @@ impl Lab {
         let pki = setup.tls.then(Pki::new);
         if let Some(pki) = &pki {
             pki.write(dir.path());
+            for (at, until) in setup.lists.iter().enumerate() {
+                let path = dir.path().join(format!("{at}.crl"));
+                fs::write(path, pki.revoked(&[66], *until)).unwrap();
+            }
         }
         write(dir.path(), base, &setup);
         let config = dir.path().join("kordon.yaml");

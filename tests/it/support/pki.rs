@@ -23,8 +23,13 @@ pub struct Pki {
 
 impl Pki {
     pub fn new() -> Pki {
+        Pki::named("authority")
+    }
+
+    pub fn named(name: &str) -> Pki {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
@@ -38,6 +43,26 @@ impl Pki {
         fs::write(dir.join("ca.pem"), &self.ca).unwrap();
         fs::write(dir.join("server.pem"), cert).unwrap();
         fs::write(dir.join("server.key"), key).unwrap();
+    }
+
+    /// A revocation list of this authority with these serial numbers, until that year.
+    pub fn revoked(&self, serials: &[u64], until: i32) -> String {
+        let time = rcgen::date_time_ymd(2020, 1, 1);
+        let entry = |serial: &u64| rcgen::RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: time,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: time,
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// A certificate and its key; several common names make one that names nobody.
