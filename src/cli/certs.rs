@@ -247,6 +247,7 @@ mod tests {
             key: file("server.key"),
             client_ca: Some(file("ca.pem")),
             client_auth: ClientAuth::Required,
+            crl: Vec::new(),
         };
         let client = ClientTls {
             ca: Some(file("ca.pem")),
@@ -267,6 +268,8 @@ mod tests {
             assert!(near.is_ok());
             let settings = MtlsSettings {
                 from: CertificateName::CommonName,
+                rules: None,
+                anonymous: None,
                 tenant: String::new(),
             };
             let far = far.unwrap();

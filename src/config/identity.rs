@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use super::oauthbearer;
 use super::read::Paths;
-use crate::document::{Fields, Node, unsupported};
+use crate::document::{Fields, Node, Value, unsupported};
+use crate::identity::rules::MappingRules;
 use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings};
 use crate::net::settings::{ClientAuth, ServerTls};
 use crate::policy::parse;
@@ -23,6 +24,15 @@ pub(super) struct Surroundings<'a> {
     pub(super) paths: &'a Paths,
 }
 
+/// Names that cannot equal those of the other kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Space {
+    /// SPIFFE ids, which no token, common name or DNS name may look like.
+    Spiffe,
+    /// All others.
+    Plain,
+}
+
 /// Somebody whose word makes names: two of them could mean different people by one name.
 pub(super) struct Source {
     /// Equal for listeners that believe the same somebody.
@@ -30,6 +40,7 @@ pub(super) struct Source {
     pub(super) what: &'static str,
     /// What is put before every name that it makes.
     pub(super) prefix: String,
+    pub(super) space: Space,
     pub(super) shared: bool,
     pub(super) place: Place,
 }
@@ -42,23 +53,39 @@ pub(super) fn identity(
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<IdentitySettings> {
-    let (mut fixed, mut mtls, mut tenant) = (None, None, None);
+    let (mut fixed, mut mtls, mut tenant, mut anonymous) = (None, None, None, None);
     if let Some(node) = identity {
         let mut fields = Fields::of(node, problems)?;
         fixed = fields.take("static");
         mtls = fields.take("mtls");
         tenant = fields.take("tenant");
-        fields.refuse("anonymous", problems);
+        anonymous = fields.take("anonymous");
         let misspelt = fields.misspelt("static") || fields.misspelt("mtls");
         fields.finish(problems);
         if fixed.is_none() && mtls.is_none() && misspelt {
             return None;
         }
     }
+    if let (Some(node), None) = (anonymous, mtls) {
+        problems.error(&node.place, "`anonymous` goes with `identity.mtls`");
+    }
+    if let (Some(Some(tls)), None) = (around.tls, mtls)
+        && tls.client_auth == ClientAuth::Requested
+    {
+        problems
+            .error(
+                around.listener,
+                "`clientAuth: requested` without `identity.mtls`: nothing reads the certificate",
+            )
+            .help("say `required`, or leave `clientAuth` out");
+    }
     let name = tenant.map_or(Some(""), |n| n.name(problems));
     match (fixed, mtls, sasl) {
         (Some(node), None, None) => fixed_identity(node, name?, around, problems),
-        (None, Some(node), None) => mtls_identity(node, name?, around, sources, problems),
+        (None, Some(node), None) => {
+            let anonymous = anonymous.map(|n| (n, named(n, name.unwrap_or_default(), problems)));
+            mtls_identity(node, name?, anonymous, around, sources, problems)
+        }
         (None, None, Some(node)) => {
             if let Some(tenant) = tenant {
                 let message = unsupported("identity.tenant` with `sasl");
@@ -95,11 +122,7 @@ fn fixed_identity(
     around: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> Option<IdentitySettings> {
-    let text = node.name(problems)?;
-    let Ok(PrincipalPattern::User(_)) = parse::principal(text) else {
-        node.expected("a principal such as `User:orders`", problems);
-        return None;
-    };
+    let principal = named(node, tenant, problems)?;
     if let Some(bind) = around.bind
         && !bind.ip().is_loopback()
     {
@@ -110,63 +133,136 @@ fn fixed_identity(
             )
             .help("bind 127.0.0.1, or use `mtls` or `sasl`");
     }
-    Some(IdentitySettings::Static(Principal {
+    Some(IdentitySettings::Static(principal))
+}
+
+/// A principal that the operator names.
+fn named(node: &Node, tenant: &str, problems: &mut Problems) -> Option<Principal> {
+    let text = node.name(problems)?;
+    let Ok(PrincipalPattern::User(_)) = parse::principal(text) else {
+        node.expected("a principal such as `User:orders`", problems);
+        return None;
+    };
+    Some(Principal {
         name: text.into(),
         tenant: tenant.into(),
         groups: [].into(),
         proof: Proof::Static,
         expires_at: None,
-    }))
+    })
 }
 
 fn mtls_identity(
     node: &Node,
     tenant: &str,
+    anonymous: Option<(&Node, Option<Principal>)>,
     around: &Surroundings<'_>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<IdentitySettings> {
     let mut fields = Fields::of(node, problems)?;
     let from = fields.require("from", problems);
+    let rules_node = fields.take("rules");
     let shared = fields.take("shared");
-    fields.refuse("rules", problems);
     fields.refuse("principalPrefix", problems);
     fields.finish(problems);
     let from = from.and_then(|n| {
         let words = [
+            ("spiffe", Some(CertificateName::Spiffe)),
+            ("dns", Some(CertificateName::Dns)),
             ("cn", Some(CertificateName::CommonName)),
-            ("spiffe", None),
-            ("dns", None),
-            ("dn", None),
+            ("dn", Some(CertificateName::DistinguishedName)),
         ];
         n.choice(&words, problems)
     });
+    let rules = rules_node.map(|n| mapping_rules(n, problems));
     let shared = shared.and_then(|n| n.boolean(problems)).unwrap_or(false);
     match around.tls {
         None => {
             problems.error(&node.place, "`identity.mtls` needs `tls`");
         }
-        Some(Some(tls)) if tls.client_auth != ClientAuth::Required => {
+        Some(Some(tls)) if tls.client_auth == ClientAuth::None => {
             problems
                 .error(&node.place, "`identity.mtls` needs `clientAuth: required`")
                 .help("say `tls: {…, clientCa: ca.pem, clientAuth: required}`");
         }
         Some(Some(tls)) => {
             let ca = tls.client_ca.clone().unwrap_or_default();
-            sources.push(Source {
-                key: format!("certificate {}", ca.display()),
+            // A rule may make any name of an id, or leave it as it is.
+            let spaces: &[Space] = match (from, rules_node) {
+                (None, _) => &[],
+                (Some(CertificateName::Spiffe), None) => &[Space::Spiffe],
+                (Some(CertificateName::Spiffe), Some(_)) => &[Space::Spiffe, Space::Plain],
+                (Some(_), _) => &[Space::Plain],
+            };
+            let from = from.map_or_else(String::new, |from| from.to_string());
+            // Two fields of one certificate are not the same name, nor are they under two rules.
+            let rules = rules.as_ref().map(|rules| format!("{rules:?}"));
+            let key = format!("certificate {} {from} {rules:?}", ca.display());
+            sources.extend(spaces.iter().map(|space| Source {
+                key: key.clone(),
                 what: "certificates",
                 prefix: String::new(),
+                space: *space,
                 shared,
                 place: node.place.clone(),
-            });
+            }));
         }
         Some(None) => {}
     }
+    if let (Some((node, _)), Some(Some(tls))) = (&anonymous, around.tls)
+        && tls.client_auth == ClientAuth::Required
+    {
+        problems
+            .error(
+                &node.place,
+                "`anonymous` has no effect with `clientAuth: required`",
+            )
+            .help("say `clientAuth: requested`");
+    }
     Some(IdentitySettings::Mtls(MtlsSettings {
         from: from?,
+        rules: match rules {
+            Some(rules) => Some(rules?),
+            None => None,
+        },
+        anonymous: match anonymous {
+            Some((_, principal)) => Some(principal?),
+            None => None,
+        },
         tenant: tenant.to_owned(),
     }))
+}
+
+/// A list with one rule each, or one text with commas between them, as Kafka has it.
+fn mapping_rules(node: &Node, problems: &mut Problems) -> Option<MappingRules> {
+    let read = |node: &Node, is_item: bool, problems: &mut Problems| {
+        let rules = MappingRules::parse(node.text(problems)?);
+        let fault = match rules {
+            Ok(rules) if is_item && rules.count() != 1 => "expected one rule in each item".into(),
+            Ok(rules) => return Some(rules),
+            Err(fault) => fault.to_string(),
+        };
+        let help = "`RULE:pattern/replacement/`, with `L` or `U` behind it, or `DEFAULT`";
+        problems.error(&node.place, fault).help(help);
+        None
+    };
+    if !matches!(node.value, Value::List(_)) {
+        return read(node, false, problems);
+    }
+    let items = node.list_not_empty(problems)?;
+    let read: Vec<_> = items
+        .iter()
+        .map(|item| read(item, true, problems))
+        .collect();
+    let rules = read.into_iter().collect::<Option<Vec<_>>>()?;
+    match MappingRules::joined(rules) {
+        Ok(rules) => Some(rules),
+        Err(fault) => {
+            problems.error(&node.place, fault.to_string());
+            None
+        }
+    }
 }
 
 fn sasl_identity(
@@ -227,6 +323,8 @@ impl Source {
     /// being the beginning of every name.
     fn could_meet(&self, other: &Source) -> bool {
         let (one, two) = (&self.prefix, &other.prefix);
-        self.key != other.key && (one.starts_with(two) || two.starts_with(one))
+        self.space == other.space
+            && self.key != other.key
+            && (one.starts_with(two) || two.starts_with(one))
     }
 }

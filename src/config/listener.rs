@@ -1,6 +1,7 @@
 //! `listeners`: sockets, TLS and advertised addresses.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use super::Listener;
 use super::identity::{self, Source, Surroundings};
@@ -8,6 +9,7 @@ use super::read::Paths;
 use crate::document::scalar::is_host;
 use crate::document::{Fields, Node};
 use crate::net::settings::{Advertise, ClientAuth, ListenerSettings, ServerTls};
+use crate::net::tls;
 use crate::problem::{Place, Problems};
 
 /// How many listeners one process may have.
@@ -177,13 +179,13 @@ fn server_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Ser
     let key = fields.require("key", problems);
     let client_ca = fields.take("clientCa");
     let auth = fields.take("clientAuth");
-    fields.refuse("crl", problems);
+    let crl = fields.take("crl");
     fields.finish(problems);
     let client_auth = auth.map_or(Some(ClientAuth::None), |n| {
         let words = [
             ("none", Some(ClientAuth::None)),
             ("required", Some(ClientAuth::Required)),
-            ("requested", None),
+            ("requested", Some(ClientAuth::Requested)),
         ];
         n.choice(&words, problems)
     });
@@ -196,12 +198,22 @@ fn server_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Ser
                 )
                 .help("add `clientAuth: required`");
         }
-        (None, Some(ClientAuth::Required)) => {
+        (None, Some(ClientAuth::Required | ClientAuth::Requested)) => {
             let place = auth.map_or(&node.place, |n| &n.place);
-            problems.error(place, "`clientAuth: required` needs `clientCa`");
+            let word = auth.and_then(Node::shown).unwrap_or_default();
+            problems.error(place, format!("`clientAuth: {word}` needs `clientCa`"));
         }
         _ => {}
     }
+    if let (Some(node), Some(ClientAuth::None)) = (crl, client_auth) {
+        problems
+            .error(
+                &node.place,
+                "`crl` has no effect without `clientAuth: required`",
+            )
+            .help("add `clientCa: ca.pem, clientAuth: required`");
+    }
+    let crl = crl.map(|n| revocation_lists(n, paths, problems));
     let mut file = |n: Option<&Node>| n.and_then(|n| paths.file(n, problems));
     let (cert, key, ca) = (file(cert), file(key), file(client_ca));
     Some(ServerTls {
@@ -209,5 +221,25 @@ fn server_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Ser
         key: key?,
         client_ca: ca,
         client_auth: client_auth?,
+        crl: match crl {
+            Some(crl) => crl?,
+            None => Vec::new(),
+        },
     })
+}
+
+/// Files of revocation lists, read once here so that a broken one has its place in a message.
+fn revocation_lists(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Vec<PathBuf>> {
+    let items = node.list_not_empty(problems)?;
+    let files: Vec<_> = items
+        .iter()
+        .map(|item| {
+            let path = paths.file(item, problems)?;
+            if let Err(error) = tls::revocation_lists(&path) {
+                problems.error(&item.place, error.to_string());
+            }
+            Some(path)
+        })
+        .collect();
+    files.into_iter().collect()
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::identity::{Source, Surroundings};
+use super::identity::{Source, Space, Surroundings};
 use super::read::Paths;
 use crate::document::scalar::Literal;
 use crate::document::{Fields, Node, Value, unsupported};
@@ -172,6 +172,7 @@ fn issuer(
         ),
         what: "tokens",
         prefix: settings.principal_prefix.clone(),
+        space: Space::Plain,
         shared,
         place: node.place.clone(),
     });

@@ -1,5 +1,7 @@
 //! Configurations and policy directories as people write them, and what they are told.
 
+mod certificates;
+
 use std::fs;
 use std::time::Duration;
 
@@ -268,8 +270,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{file: jwks.json}}, {key}}}}}"
         ))
     };
-    let tls =
-        "tls: {cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}\n  ";
     let cases = [
         (small("}\npol", ", sasl: {plain: {}}}\npol"), "sasl"),
         (format!("{SMALL}quotas: {{fleet: {{}}}}\n"), "quotas"),
@@ -285,18 +285,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             format!("{SMALL}authorization: {{shadow: policies/}}\n"),
             "shadow",
         ),
-        (
-            listener(&format!("{tls}identity: {{mtls: {{from: spiffe}}}}")),
-            "spiffe",
-        ),
-        (
-            listener(&format!("{tls}identity: {{mtls: {{from: cn, rules: []}}}}")),
-            "rules",
-        ),
-        (
-            listener("identity: {static: \"User:a\", anonymous: \"User:b\"}"),
-            "anonymous",
-        ),
         (listener("sasl: {plain: {users: f}}"), "plain"),
         (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
         (token("introspection: {}"), "introspection"),
@@ -311,13 +299,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
                 .replace("jwks.json", "jwks.json, maxStale: 1h")
                 .replace(", x: y", ""),
             "maxStale",
-        ),
-        (
-            listener(&tls.replace(
-                "clientAuth: required",
-                "clientAuth: required, crl: [ca.pem]",
-            )),
-            "crl",
         ),
     ];
     for (text, what) in cases {

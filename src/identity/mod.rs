@@ -10,10 +10,13 @@
 pub mod binding;
 pub mod certificate;
 pub mod claims;
+mod distinguished;
 pub mod issuers;
 pub mod json;
 pub mod keys;
 pub mod name;
+pub mod rules;
 pub mod sasl;
 pub mod settings;
+mod spiffe;
 pub mod token;

@@ -1,10 +1,12 @@
 //! What a listener says about proving identity: plain values, filled by `config`, read by the
 //! stages of this folder.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::identity::claims::ClaimRule;
+use crate::identity::rules::MappingRules;
 use crate::principal::Principal;
 
 /// Exactly one way of proving identity for each listener.
@@ -24,6 +26,10 @@ pub enum IdentitySettings {
 pub struct MtlsSettings {
     /// The part of the certificate that is the name.
     pub from: CertificateName,
+    /// `rules`: what becomes of it; `None`: it stays.
+    pub rules: Option<MappingRules>,
+    /// `identity.anonymous`: who a client without a certificate is; `None`: nobody, it is refused.
+    pub anonymous: Option<Principal>,
     /// The tenant of every connection of the listener; empty: none.
     pub tenant: String,
 }
@@ -31,8 +37,25 @@ pub struct MtlsSettings {
 /// The part of a client certificate that names the principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateName {
-    /// The subject's common name.
+    /// `spiffe`: the one URI, which is a SPIFFE id.
+    Spiffe,
+    /// `dns`: the one DNS name.
+    Dns,
+    /// `cn`: the subject's common name.
     CommonName,
+    /// `dn`: the whole subject in the form of RFC 2253, as Kafka has it.
+    DistinguishedName,
+}
+
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spiffe => "uri",
+            Self::Dns => "dns name",
+            Self::CommonName => "common name",
+            Self::DistinguishedName => "subject",
+        })
+    }
 }
 
 /// One issuer of `sasl.oauthbearer`: what its tokens must fulfil.

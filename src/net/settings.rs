@@ -47,6 +47,9 @@ pub struct ServerTls {
     pub client_ca: Option<PathBuf>,
     /// Whether a client certificate is asked for.
     pub client_auth: ClientAuth,
+    /// Revocation lists, PEM or DER. Where there is one, each certificate needs a list of its
+    /// issuer that is in force.
+    pub crl: Vec<PathBuf>,
 }
 
 /// Whether a client certificate is asked for.
@@ -54,6 +57,8 @@ pub struct ServerTls {
 pub enum ClientAuth {
     /// Not asked for.
     None,
+    /// Asked for; whether it may be absent is for the identity to say.
+    Requested,
     /// Without one the handshake fails.
     Required,
 }

@@ -95,6 +95,7 @@ pub(crate) fn serving(leaf: Leaf, client_ca: Option<PathBuf>) -> Arc<ServerConfi
         key,
         client_ca,
         client_auth,
+        crl: Vec::new(),
     };
     tls::server_config(&settings).unwrap()
 }

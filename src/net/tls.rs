@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::net::settings::{ClientAuth, ClientTls, ServerTls};
 
@@ -64,15 +65,14 @@ pub fn server_config(settings: &ServerTls) -> Result<Arc<ServerConfig>, TlsError
         .map_err(|error| TlsError::new(error.to_string()))?;
     let builder = match (settings.client_auth, &settings.client_ca) {
         (ClientAuth::None, None) => builder.with_no_client_auth(),
-        (ClientAuth::Required, Some(path)) => {
-            let roots = Arc::new(authorities(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                .build()
-                .map_err(|error| TlsError::in_file(path, error))?;
-            builder.with_client_cert_verifier(verifier)
+        (auth @ (ClientAuth::Required | ClientAuth::Requested), Some(path)) => {
+            builder.with_client_cert_verifier(client_verifier(settings, path, auth)?)
         }
         (ClientAuth::Required, None) => {
             return Err(TlsError::new("`clientAuth: required` needs `clientCa`"));
+        }
+        (ClientAuth::Requested, None) => {
+            return Err(TlsError::new("`clientAuth: requested` needs `clientCa`"));
         }
         // Silence here would let the operator believe that certificates are checked.
         (ClientAuth::None, Some(_)) => {
@@ -89,6 +89,54 @@ pub fn server_config(settings: &ServerTls) -> Result<Arc<ServerConfig>, TlsError
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+fn client_verifier(
+    settings: &ServerTls,
+    path: &Path,
+    auth: ClientAuth,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(authorities(path)?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    if auth == ClientAuth::Requested {
+        builder = builder.allow_unauthenticated();
+    }
+    if !settings.crl.is_empty() {
+        let lists = settings.crl.iter().map(|path| revocation_lists(path));
+        let lists: Vec<_> = lists.collect::<Result<_, _>>()?;
+        // The whole chain is checked, and what no list speaks about is refused: that is rustls'
+        // own default, while a list that is out of date would count without this.
+        builder = builder
+            .with_crls(lists.into_iter().flatten())
+            .enforce_revocation_expiration();
+    }
+    builder
+        .build()
+        .map_err(|error| TlsError::in_file(path, error))
+}
+
+/// The revocation lists in a file: several as PEM, or one as DER.
+pub fn revocation_lists(
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    // A DER list is a SEQUENCE.
+    let lists = match bytes.first() {
+        Some(0x30) => vec![CertificateRevocationListDer::from(bytes)],
+        _ => CertificateRevocationListDer::pem_slice_iter(&bytes)
+            .collect::<Result<_, _>>()
+            .map_err(|error| TlsError::in_file(path, error))?,
+    };
+    if lists.is_empty() {
+        return Err(TlsError::in_file(path, "no revocation list in the file"));
+    }
+    for (at, list) in lists.iter().enumerate() {
+        webpki::BorrowedCertRevocationList::from_der(list).map_err(|error| {
+            let fault = format!("revocation list {} cannot be used: {error}", at + 1);
+            TlsError::in_file(path, fault)
+        })?;
+    }
+    Ok(lists)
 }
 
 /// What brokers are held to, and who we are to them.

@@ -21,6 +21,7 @@ use crate::broker::Target;
 use crate::clock;
 use crate::identity::binding::Thumbprint;
 use crate::identity::issuers::Issuers;
+use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
 use crate::session::handshake::{self, Failure, Handshake, Identified, Step};
@@ -93,8 +94,15 @@ pub async fn serve(
     let mut stream = match tls.await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(listener = %listener.name, %peer, %error, "TLS handshake failed");
-            proxy.recorder.authentication_failure(Method::Tls);
+            let place = Place {
+                proxy: &proxy,
+                listener,
+                number,
+                peer,
+                target,
+                certificate: None,
+            };
+            place.no_handshake(&error);
             return;
         }
     };
@@ -217,11 +225,7 @@ impl Place<'_> {
             Identity::Static(principal) => Some(without_end(principal.clone())),
             Identity::Mtls(settings) => {
                 let leaf = stream.peer_certificates().first().map(|leaf| leaf.as_ref());
-                let named = crate::identity::certificate::principal_from_der(
-                    leaf.unwrap_or_default(),
-                    settings,
-                );
-                match named {
+                match crate::identity::certificate::principal_of(leaf, settings) {
                     Ok(principal) => Some(without_end(principal)),
                     Err(error) => {
                         self.refused(Method::Tls, error.to_string());
@@ -282,7 +286,23 @@ impl Place<'_> {
         }
     }
 
+    /// A failed TLS handshake. Who merely went away is counted, and no refusal.
+    fn no_handshake(&self, error: &std::io::Error) {
+        match handshake_fault(error) {
+            HandshakeFault::Refused(detail) => self.refused(Method::Tls, detail),
+            HandshakeFault::Gone => {
+                let (listener, peer) = (&self.listener.name, self.peer);
+                tracing::debug!(%listener, %peer, %error, "client left during the TLS handshake");
+                self.proxy.recorder.authentication_failure(Method::Tls);
+            }
+        }
+    }
+
     fn refused(&self, method: Method, detail: String) {
+        if method == Method::Tls {
+            let (listener, peer) = (&self.listener.name, self.peer);
+            tracing::warn!(%listener, %peer, %detail, "client refused by TLS or its certificate");
+        }
         self.proxy.recorder.authentication_failure(method);
         if !self.proxy.audit.is_on() {
             return;

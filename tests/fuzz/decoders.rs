@@ -147,11 +147,20 @@ fn token(data: &[u8]) {
 }
 
 fn certificates(data: &[u8]) {
-    let settings = MtlsSettings {
-        from: CertificateName::CommonName,
-        tenant: String::new(),
-    };
-    let _ = certificate::principal_from_der(data, &settings);
+    for from in [
+        CertificateName::CommonName,
+        CertificateName::Dns,
+        CertificateName::Spiffe,
+        CertificateName::DistinguishedName,
+    ] {
+        let settings = MtlsSettings {
+            from,
+            rules: None,
+            anonymous: None,
+            tenant: String::new(),
+        };
+        let _ = certificate::principal_from_der(data, &settings);
+    }
 }
 
 fn answers(data: &[u8]) {

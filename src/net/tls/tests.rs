@@ -17,6 +17,7 @@ fn server(cert: PathBuf, key: PathBuf, client_ca: Option<PathBuf>) -> ServerTls 
         key,
         client_ca,
         client_auth,
+        crl: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::broker::Node;
-use super::pki::Pki;
+use super::pki::{Pki, Shown};
 use super::port;
 use super::signer::Signer;
 use super::wire::{PATIENCE, token};
@@ -50,6 +50,11 @@ pub struct Setup {
     /// Listeners with TLS: `mesh` (mTLS by common name), `sni`, and `bound` (tokens that belong
     /// to the client's certificate).
     pub tls: bool,
+    /// What `mesh` says about client certificates, behind `tls` and as `identity`.
+    pub mesh: (String, String),
+    /// The years until which the lists `0.crl`, `1.crl` … of the authority hold; each revokes
+    /// the serial number 66.
+    pub lists: Vec<i32>,
     /// The proxy is a process of its own.
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
@@ -89,6 +94,11 @@ impl Lab {
             max_session: "1h",
             broker_ports: 2,
             tls: false,
+            mesh: (
+                "clientAuth: required".to_owned(),
+                "{mtls: {from: cn, shared: true}, tenant: shop}".to_owned(),
+            ),
+            lists: Vec::new(),
             child: false,
             pieces: false,
             late_broker: false,
@@ -108,6 +118,10 @@ impl Lab {
         let pki = setup.tls.then(Pki::new);
         if let Some(pki) = &pki {
             pki.write(dir.path());
+            for (at, until) in setup.lists.iter().enumerate() {
+                let path = dir.path().join(format!("{at}.crl"));
+                fs::write(path, pki.revoked(&[66], *until)).unwrap();
+            }
         }
         write(dir.path(), base, &setup);
         let config = dir.path().join("kordon.yaml");
@@ -220,6 +234,12 @@ impl Lab {
         let pki = self.pki.as_ref().unwrap();
         let tls = pki.client(pki, names);
         Client::connect_tls(self.address(listener), server, tls, "it").await
+    }
+
+    /// A client of `mesh` that shows this certificate.
+    pub async fn mesh(&self, shown: Option<Shown>) -> Result<Client, ClientError> {
+        let tls = self.pki.as_ref().unwrap().showing(shown);
+        Client::connect_tls(self.address("mesh"), "localhost", tls, "it").await
     }
 
     /// GET from the admin endpoint.
@@ -476,8 +496,8 @@ fn config(base: u16, setup: &Setup) -> String {
             "  - name: mesh
     bind: 127.0.0.1:{}
     advertise: {}
-    tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}}
-    identity: {{mtls: {{from: cn, shared: true}}, tenant: shop}}
+    tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, {}}}
+    identity: {}
   - name: sni
     bind: 127.0.0.1:{}
     advertise: {{host: \"broker-{{id}}.kordon.example\", port: {}, sni: true}}
@@ -492,6 +512,8 @@ fn config(base: u16, setup: &Setup) -> String {
         algorithms: [ES256], certificateBound: true, maxSession: 1h, shared: true}}\n",
             base + 3,
             ports(3),
+            setup.mesh.0,
+            setup.mesh.1,
             base + 4,
             base + 4,
             base + 16,

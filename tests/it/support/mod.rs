@@ -11,7 +11,7 @@ mod signer;
 mod wire;
 
 pub use lab::{Lab, POLICY};
-pub use pki::Pki;
+pub use pki::{Pki, Shown};
 pub use raw::{Raw, frame_of, pause};
 pub use signer::Signer;
 pub use wire::*;

@@ -14,6 +14,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// A certificate and its key.
+pub type Shown = (CertificateDer<'static>, KeyPair);
+
 /// An authority and its certificate as PEM.
 pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
@@ -22,8 +25,13 @@ pub struct Pki {
 
 impl Pki {
     pub fn new() -> Pki {
+        Pki::named("authority")
+    }
+
+    pub fn named(name: &str) -> Pki {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
@@ -37,6 +45,26 @@ impl Pki {
         fs::write(dir.join("ca.pem"), &self.ca).unwrap();
         fs::write(dir.join("server.pem"), cert).unwrap();
         fs::write(dir.join("server.key"), key).unwrap();
+    }
+
+    /// A revocation list of this authority with these serial numbers, until that year.
+    pub fn revoked(&self, serials: &[u64], until: i32) -> String {
+        let time = rcgen::date_time_ymd(2020, 1, 1);
+        let entry = |serial: &u64| rcgen::RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: time,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: time,
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// A certificate and its key; several common names make one that names nobody.
@@ -59,6 +87,17 @@ impl Pki {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A client's certificate, changed by `adapt`.
+    pub fn certificate(&self, adapt: impl FnOnce(&mut CertificateParams)) -> Shown {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        adapt(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), key)
+    }
+
     /// A client's settings that trust this authority; `None`: without a certificate.
     pub fn client(&self, signed_by: &Pki, common_names: Option<&[&str]>) -> Arc<ClientConfig> {
         self.client_and_thumbprint(signed_by, common_names).0
@@ -70,6 +109,21 @@ impl Pki {
         signed_by: &Pki,
         common_names: Option<&[&str]>,
     ) -> (Arc<ClientConfig>, String) {
+        let shown = common_names.map(|names| {
+            let usage = ExtendedKeyUsagePurpose::ClientAuth;
+            let (cert, key) = signed_by.leaf(names, &[], usage);
+            let der = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+            (der, KeyPair::from_pem(&key).unwrap())
+        });
+        let thumbprint = shown.as_ref().map_or_else(String::new, |(leaf, _)| {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);
+            URL_SAFE_NO_PAD.encode(digest)
+        });
+        (self.showing(shown), thumbprint)
+    }
+
+    /// A client's settings that trust this authority and show this certificate.
+    pub fn showing(&self, shown: Option<Shown>) -> Arc<ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -78,16 +132,11 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let Some(names) = common_names else {
-            return (Arc::new(builder.with_no_client_auth()), String::new());
+        let Some((certificate, key)) = shown else {
+            return Arc::new(builder.with_no_client_auth());
         };
-        let usage = ExtendedKeyUsagePurpose::ClientAuth;
-        let (cert, key) = signed_by.leaf(names, &[], usage);
-        let leaf = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &leaf);
-        let thumbprint = URL_SAFE_NO_PAD.encode(digest);
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let config = builder.with_client_auth_cert(vec![leaf], key).unwrap();
-        (Arc::new(config), thumbprint)
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = builder.with_client_auth_cert(vec![certificate], key);
+        Arc::new(config.unwrap())
     }
 }
