@@ -261,8 +261,11 @@ fn properties(
         .replace("$HOST", &host)
         .replace("$PORT", &port.to_string())
         .replace("$CONTROLLER", &controller.to_string());
+    // The records of the tests carry old dates: half a minute after its start a broker would
+    // begin to delete them, each broker at a moment of its own.
     format!(
         "process.roles=broker,controller
+log.retention.ms=-1
 node.id={id}
 controller.quorum.voters={voters}
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
