@@ -43,7 +43,7 @@ tiers='
   real       16 full
   surface     7 full
   fuzz       12 full
-  bench      12 full
+  bench      16 full
   helm        8 full
 '
 
