@@ -80,11 +80,18 @@ pub async fn serve(
     let Some(listener) = proxy.listeners.get(listener_index) else {
         return;
     };
-    let number = proxy.next_number();
     let mut draining = proxy.draining.subscribe();
     if *draining.borrow() {
         return;
     }
+    let mut place = Place {
+        proxy: &proxy,
+        listener,
+        number: proxy.next_number(),
+        peer,
+        target,
+        certificate: None,
+    };
     let tls = async {
         match &listener.tls {
             None => Stream::plain(socket),
@@ -94,34 +101,17 @@ pub async fn serve(
     let mut stream = match tls.await {
         Ok(stream) => stream,
         Err(error) => {
-            let place = Place {
-                proxy: &proxy,
-                listener,
-                number,
-                peer,
-                target,
-                certificate: None,
-            };
             place.no_handshake(&error);
             return;
         }
     };
-    let target = match target {
-        Target::Bootstrap => listener.target_of(stream.server_name()),
-        broker => broker,
-    };
-    let certificate = match &listener.identity {
-        Identity::Token(_) => stream.peer_certificates().first(),
-        _ => None,
-    };
-    let place = Place {
-        proxy: &proxy,
-        listener,
-        number,
-        peer,
-        target,
-        certificate: certificate.map(|leaf| Thumbprint::of(leaf)),
-    };
+    if let Target::Bootstrap = target {
+        place.target = listener.target_of(stream.server_name());
+    }
+    if let Identity::Token(_) = &listener.identity {
+        let leaf = stream.peer_certificates().first();
+        place.certificate = leaf.map(|leaf| Thumbprint::of(leaf));
+    }
     let mut buffer = BytesMut::new();
     let identifying = place.identify(&mut stream, &mut buffer);
     let identified = tokio::select! {
@@ -136,11 +126,11 @@ pub async fn serve(
             _ = draining.wait_for(|draining| *draining) => return,
         }
     }
-    let (addr, upstream) = match proxy.cluster.dial(target).await {
+    let (addr, upstream) = match proxy.cluster.dial(place.target).await {
         Ok(dialled) => dialled,
         Err(error) => {
             proxy.recorder.dial_failure(stage(&error));
-            tracing::warn!(listener = %listener.name, ?target, %error,
+            tracing::warn!(listener = %listener.name, target = ?place.target, %error,
                 detail = error.detail(), "cannot reach the broker");
             return;
         }

@@ -333,7 +333,7 @@ impl Front {
         glimpse.go_to(begin + start)?;
         loop {
             let step = match &mut self.request {
-                None => match Request::begin(link, &window[from..to])? {
+                None => match Request::begin(link, &window[from..to]) {
                     Begin::Request(request) => {
                         from += request.at;
                         self.request = Some(request);
@@ -451,29 +451,29 @@ enum Step {
 }
 
 impl Request {
-    fn begin(link: &Link<'_>, bytes: &[u8]) -> io::Result<Begin> {
+    fn begin(link: &Link<'_>, bytes: &[u8]) -> Begin {
         let mut client = link.client.borrow_mut();
         let Ok(length) = frame::body_length(bytes, client.proxy.bounds.frame_bytes_max) else {
-            return Ok(Begin::Usual(Usual::Contents));
+            return Begin::Usual(Usual::Contents);
         };
         let (Some(length), Some(begin)) = (length, bytes.get(PREFIX_BYTES..)) else {
-            return Ok(Begin::Short);
+            return Begin::Short;
         };
         if length < PASSAGE_BYTES_MIN
             || begin
                 .first_chunk()
                 .is_some_and(|key| *key != PRODUCE.to_be_bytes())
         {
-            return Ok(Begin::Usual(Usual::Other));
+            return Begin::Usual(Usual::Other);
         }
         let Ok((api, head)) = admit(&mut client, begin) else {
             // Refused, or cut off: the usual way knows.
-            return Ok(match bytes.len() < STEP_BYTES {
+            return match bytes.len() < STEP_BYTES {
                 true => Begin::Short,
                 false => Begin::Usual(Usual::Contents),
-            });
+            };
         };
-        Ok(Begin::Request(Request {
+        Begin::Request(Request {
             api,
             version: head.version,
             correlation_id: head.correlation_id,
@@ -485,7 +485,7 @@ impl Request {
             topics: Vec::new(),
             is_judged: false,
             generation: client.snapshot.generation,
-        }))
+        })
     }
 
     /// Reads on in `bytes`; says how many it has read. Of records it reads nothing.

@@ -289,29 +289,38 @@ pub struct Summary {
     pub records: u64,
 }
 
-/// Reads the headers only: no checksum, no decompression, no allocation. Cheap enough for every
-/// produced partition. An empty field has no batches.
-pub fn inspect(bytes: &[u8]) -> Result<Summary, RecordsError> {
-    let mut summary = Summary {
+impl Summary {
+    const EMPTY: Summary = Summary {
         batches: 0,
         transactional: false,
         control: false,
         magic_ok: true,
         records: 0,
     };
+
+    /// Counts a batch of magic 2 in, by its header.
+    fn add(&mut self, batch: &Batch) {
+        self.batches += 1;
+        self.transactional |= batch.is_transactional();
+        self.control |= batch.is_control();
+        self.records += u64::try_from(batch.count()).unwrap_or(0);
+    }
+}
+
+/// Reads the headers only: no checksum, no decompression, no allocation. Cheap enough for every
+/// produced partition. An empty field has no batches.
+pub fn inspect(bytes: &[u8]) -> Result<Summary, RecordsError> {
+    let mut summary = Summary::EMPTY;
     let mut rest = bytes;
     while !rest.is_empty() {
         let (raw, tail) = split(rest)?;
         rest = tail;
-        summary.batches += 1;
-        if magic_of(raw) != MAGIC {
+        if magic_of(raw) == MAGIC {
+            summary.add(&Batch { raw });
+        } else {
+            summary.batches += 1;
             summary.magic_ok = false;
-            continue;
         }
-        let batch = Batch { raw };
-        summary.transactional |= batch.is_transactional();
-        summary.control |= batch.is_control();
-        summary.records += u64::try_from(batch.count()).unwrap_or(0);
     }
     Ok(summary)
 }
@@ -321,13 +330,9 @@ pub fn inspect(bytes: &[u8]) -> Result<Summary, RecordsError> {
 pub fn inspect_head(head: &[u8; BATCH_HEADER_BYTES], bytes: usize) -> Option<Summary> {
     let batch = Batch { raw: head };
     let whole = usize::try_from(batch.length()).is_ok_and(|n| n + BATCH_PREFIX_BYTES == bytes);
-    (whole && batch.magic() == MAGIC).then(|| Summary {
-        batches: 1,
-        transactional: batch.is_transactional(),
-        control: batch.is_control(),
-        magic_ok: true,
-        records: u64::try_from(batch.count()).unwrap_or(0),
-    })
+    let mut summary = Summary::EMPTY;
+    summary.add(&batch);
+    (whole && batch.magic() == MAGIC).then_some(summary)
 }
 
 /// Cuts the first batch off. The offset, the length and the place of the magic byte are the same

@@ -271,32 +271,26 @@ impl Lab {
     /// end of its connection say, can come before the process has counted it.
     #[track_caller]
     pub fn metric_is(&self, name: &str, labels: &[&str], value: f64) {
-        let begun = Instant::now();
-        loop {
-            let found = self.metric(name, labels);
-            if found == value {
-                return;
-            }
-            assert!(
-                begun.elapsed() < Duration::from_secs(5),
-                "{name} {labels:?} stays {found}, expected {value}"
-            );
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        self.metric_becomes(name, labels, value, |found| found == value);
     }
 
     /// Waits until [`metric`](Self::metric) gives `least` or more.
     #[track_caller]
     pub fn metric_reaches(&self, name: &str, least: f64) {
+        self.metric_becomes(name, &[], least, |found| found >= least);
+    }
+
+    #[track_caller]
+    fn metric_becomes(&self, name: &str, labels: &[&str], to: f64, done: impl Fn(f64) -> bool) {
         let begun = Instant::now();
         loop {
-            let found = self.metric(name, &[]);
-            if found >= least {
+            let found = self.metric(name, labels);
+            if done(found) {
                 return;
             }
             assert!(
                 begun.elapsed() < Duration::from_secs(5),
-                "{name} stays {found}, expected {least}"
+                "{name} {labels:?} stays {found}, expected {to}"
             );
             std::thread::sleep(Duration::from_millis(2));
         }
