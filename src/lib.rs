@@ -31,3 +31,4 @@ pub mod clock;
 pub mod document;
 pub mod principal;
 pub mod problem;
+pub mod secret;

@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("principal", &[]),
     ("problem", &[]),
+    ("secret", &[]),
     ("document", &["problem"]),
     // Pure stages and knowledge.
     ("wire", &[]),
@@ -98,6 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "problem",
             "quota",
             "schema",
+            "secret",
             "telemetry",
             "upstream",
         ],

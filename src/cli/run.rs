@@ -16,6 +16,7 @@ use crate::admin::{
 };
 use crate::config::{Authorization, Config, Guards, guards};
 use crate::identity::issuers::Issuers;
+use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings};
 use crate::identity::token::Verifier;
 use crate::net::listen::{self, Accepted, Doors};
@@ -418,9 +419,13 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
         let identity = match &listener.identity {
             IdentitySettings::Static(principal) => Identity::Static(principal.clone()),
             IdentitySettings::Mtls(settings) => Identity::Mtls(settings.clone()),
-            IdentitySettings::Oauthbearer(all) => {
-                let verifiers = all.iter().filter_map(|one| verifier(one, problems));
-                Identity::Token(Issuers::new(verifiers.collect(), config.limits.token_bytes))
+            IdentitySettings::Sasl(sasl) => {
+                let issuers = sasl.oauthbearer.iter();
+                let verifiers = issuers.filter_map(|one| verifier(one, problems)).collect();
+                let issuers = Issuers::new(verifiers, config.limits.token_bytes);
+                Identity::Sasl(Mechanisms {
+                    oauthbearer: (!sasl.oauthbearer.is_empty()).then_some(issuers),
+                })
             }
         };
         let (net, doors) = (listener.net.clone(), doors.clone());

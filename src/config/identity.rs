@@ -7,7 +7,7 @@ use super::oauthbearer;
 use super::read::Paths;
 use crate::document::{Fields, Node, Value, unsupported};
 use crate::identity::rules::MappingRules;
-use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings};
+use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings, SaslSettings};
 use crate::net::settings::{ClientAuth, ServerTls};
 use crate::policy::parse;
 use crate::policy::rule::PrincipalPattern;
@@ -294,7 +294,8 @@ fn sasl_identity(
             )
             .help("add `tls`, or bind a loopback address");
     }
-    oauthbearer::issuers(bearer, around, sources, problems).map(IdentitySettings::Oauthbearer)
+    let oauthbearer = oauthbearer::issuers(bearer, around, sources, problems)?;
+    Some(IdentitySettings::Sasl(SaslSettings { oauthbearer }))
 }
 
 /// Two sources that could mean different people by one name must say that they mean the same.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::identity::settings::SaslSettings;
 use crate::net::settings::{Advertise, ClientAuth};
 use crate::principal::Proof;
 use crate::problem::Severity;
@@ -194,7 +195,10 @@ limits: {frameBytes: 1MiB, connections: 10, inFlight: 3, tokenBytes: 8KiB}
         panic!()
     };
     assert_eq!(mtls.tenant, "mesh");
-    let IdentitySettings::Oauthbearer(issuers) = &tokens.identity else {
+    let IdentitySettings::Sasl(SaslSettings {
+        oauthbearer: issuers,
+    }) = &tokens.identity
+    else {
         panic!()
     };
     let [token] = &issuers[..] else { panic!() };

@@ -14,6 +14,7 @@ mod distinguished;
 pub mod issuers;
 pub mod json;
 pub mod keys;
+pub mod mechanisms;
 pub mod name;
 pub mod rules;
 pub mod sasl;

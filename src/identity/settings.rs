@@ -16,9 +16,16 @@ pub enum IdentitySettings {
     Static(Principal),
     /// `identity.mtls`: the client certificate names the principal.
     Mtls(MtlsSettings),
-    /// `sasl.oauthbearer`: a bearer token names the principal. One entry for each issuer, at
-    /// least one, no two for the same.
-    Oauthbearer(Vec<TokenSettings>),
+    /// `sasl`: what the client proves by SASL names the principal.
+    Sasl(SaslSettings),
+}
+
+/// `sasl`: the mechanisms that are offered, at least one.
+#[derive(Clone, Debug)]
+pub struct SaslSettings {
+    /// `sasl.oauthbearer`: a bearer token names the principal. One entry for each issuer, no two
+    /// for the same; empty: not offered.
+    pub oauthbearer: Vec<TokenSettings>,
 }
 
 /// `identity.mtls`: how a certificate becomes a name.

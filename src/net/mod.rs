@@ -5,12 +5,14 @@
 //! * [`ports`]: which broker has which local port
 //! * [`stream`]: one connection, with or without TLS
 //! * [`tls`]: rustls settings for both sides
+//! * [`http`]: questions over HTTP to issuers and registries
 //! * [`fault`]: why a handshake with a client failed, in words
 //! * [`buffer`]: large buffers, held only while bytes flow
 //! * [`pipe`]: bytes on their way from socket to socket, uncopied
 
 pub mod buffer;
 pub mod fault;
+pub mod http;
 pub mod listen;
 pub mod pipe;
 pub mod ports;

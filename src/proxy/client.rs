@@ -13,6 +13,7 @@ use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
 use crate::identity::binding::Thumbprint;
+use crate::identity::mechanisms::Mechanism;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
 use crate::principal::Principal;
@@ -39,6 +40,8 @@ pub struct Client<'p> {
     pub session_end: Option<SystemTime>,
     /// The certificate it showed, where tokens may be bound to it.
     pub certificate: Option<Thumbprint>,
+    /// The SASL mechanism that proved who it is.
+    pub mechanism: Option<Mechanism>,
     /// A re-authentication that is under way.
     pub reauthentication: Option<Handshake>,
     /// When the last re-authentication began.
@@ -93,6 +96,7 @@ impl<'p> Client<'p> {
             principal: who.principal,
             session_end: who.session_end,
             certificate: place.certificate,
+            mechanism: who.mechanism,
             reauthentication: None,
             reauthentication_begun: None,
             metrics,

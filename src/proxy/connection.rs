@@ -16,11 +16,11 @@ use tokio::time::timeout;
 
 use super::client::{Client, Place};
 use super::listener::Identity;
-use super::{Permit, Proxy, requests, responses};
+use super::{Permit, Proxy, prove, requests, responses};
 use crate::broker::Target;
 use crate::clock;
 use crate::identity::binding::Thumbprint;
-use crate::identity::issuers::Issuers;
+use crate::identity::mechanisms::Mechanisms;
 use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
@@ -108,7 +108,7 @@ pub async fn serve(
     if let Target::Bootstrap = target {
         place.target = listener.target_of(stream.server_name());
     }
-    if let Identity::Token(_) = &listener.identity {
+    if let Identity::Sasl(_) = &listener.identity {
         let leaf = stream.peer_certificates().first();
         place.certificate = leaf.map(|leaf| Thumbprint::of(leaf));
     }
@@ -223,7 +223,7 @@ impl Place<'_> {
                     }
                 }
             }
-            Identity::Token(issuers) => self.authenticate(stream, issuers, buffer).await,
+            Identity::Sasl(offered) => self.authenticate(stream, offered, buffer).await,
         }
     }
 
@@ -231,14 +231,19 @@ impl Place<'_> {
     async fn authenticate(
         &self,
         stream: &mut Stream,
-        issuers: &Issuers,
+        offered: &Mechanisms,
         buffer: &mut BytesMut,
     ) -> Option<Identified> {
         let metrics = self.proxy.recorder.connection("", &self.listener.name);
-        let mut handshake = Handshake::initial(self.certificate);
+        let mut handshake = Handshake::initial();
         loop {
             let message = read_frame(stream, buffer).await?;
-            match handshake.step(&message, issuers, clock::wall()) {
+            let mut step = handshake.step(&message, offered);
+            if let Step::Prove(evidence) = step {
+                let outcome = prove::prove(offered, &evidence, self.certificate.as_ref()).await;
+                step = handshake.proven(outcome, clock::wall());
+            }
+            match step {
                 Step::Send(frame) => send(stream, &frame, &metrics).await?,
                 Step::SendVersions(version, id) => {
                     let frame = self.versions(version, id).await?;
@@ -248,6 +253,8 @@ impl Place<'_> {
                     send(stream, &frame, &metrics).await?;
                     return Some(*proven);
                 }
+                // Answered above, and no answer asks for more proof.
+                Step::Prove(_) => return None,
                 Step::Fail(frame, failure) => {
                     let method = match failure {
                         Failure::Mechanism | Failure::Unexpected => Method::Sasl,
@@ -321,6 +328,7 @@ fn without_end(principal: Principal) -> Identified {
     Identified {
         principal,
         session_end: None,
+        mechanism: None,
     }
 }
 

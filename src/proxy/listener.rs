@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::ServerConfig;
 
 use crate::broker::{BrokerId, Target};
-use crate::identity::issuers::Issuers;
+use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::MtlsSettings;
 use crate::net::listen::Doors;
 use crate::net::ports::Ports;
@@ -22,8 +22,8 @@ pub enum Identity {
     Static(Principal),
     /// By certificate.
     Mtls(MtlsSettings),
-    /// By token.
-    Token(Issuers),
+    /// By SASL.
+    Sasl(Mechanisms),
 }
 
 impl Identity {
@@ -32,7 +32,7 @@ impl Identity {
         match self {
             Identity::Static(_) => "static",
             Identity::Mtls(_) => "mtls",
-            Identity::Token(_) => "oauthbearer",
+            Identity::Sasl(_) => "sasl",
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! * [`listener`]: what a client reaches, and the addresses it is told
 //! * [`connection`]: one client connection from its first byte to its last
+//! * [`prove`]: whether what a client brings proves who it is
 //! * [`client`]: what is known of the client of a connection
 //! * [`request`], [`weigh`], [`response`]: one message
 //! * [`passage`]: large Produce requests, from socket to socket
@@ -15,6 +16,7 @@ pub mod connection;
 pub mod judge;
 pub mod listener;
 pub mod passage;
+pub mod prove;
 pub mod request;
 pub mod requests;
 pub mod response;

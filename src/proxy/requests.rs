@@ -11,6 +11,7 @@ use super::client::Client;
 use super::connection::{End, FAILURE_DELAY, Link};
 use super::listener::Identity;
 use super::passage::{self, After, PASSAGE_BYTES_MIN, Usual};
+use super::prove;
 use super::request::{Glance, glance};
 use super::weigh::{Weighed, weigh};
 use crate::clock;
@@ -285,9 +286,22 @@ fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> En
 
 /// SASL on a connection that is open: re-authentication (KIP-368), or out of place.
 async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
-    let Some(step) = reauthenticate(&mut link.client.borrow_mut(), frame) else {
+    let Some(mut step) = reauthenticate(&mut link.client.borrow_mut(), frame) else {
         return out_of_place(link, frame);
     };
+    if let Step::Prove(evidence) = step {
+        let (listener, certificate) = {
+            let client = link.client.borrow();
+            (client.listener, client.certificate)
+        };
+        let Identity::Sasl(offered) = &listener.identity else {
+            return Some(End::Now);
+        };
+        let outcome = prove::prove(offered, &evidence, certificate.as_ref()).await;
+        let mut client = link.client.borrow_mut();
+        let handshake = client.reauthentication.as_mut()?;
+        step = handshake.proven(outcome, clock::wall());
+    }
     match step {
         Step::Send(answer) => owe(link, Owed::Local(answer)),
         Step::Done(answer, proven) => {
@@ -306,15 +320,15 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
             }
             return Some(End::Finish);
         }
-        // ApiVersions has no place in a re-authentication.
-        Step::SendVersions(..) => return Some(End::Finish),
+        // ApiVersions has no place in a re-authentication, and no answer asks for more proof.
+        Step::SendVersions(..) | Step::Prove(_) => return Some(End::Finish),
     }
     None
 }
 
 /// The next step of a re-authentication; `None`: the message has no place here.
 fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
-    let Identity::Token(issuers) = &client.listener.identity else {
+    let Identity::Sasl(offered) = &client.listener.identity else {
         return None;
     };
     if client.reauthentication.is_none() {
@@ -327,13 +341,11 @@ fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
             return None;
         }
         client.reauthentication_begun = Some(now);
-        client.reauthentication = Some(Handshake::again(
-            client.principal.clone(),
-            client.certificate,
-        ));
+        let current = client.principal.clone();
+        client.reauthentication = Some(Handshake::again(current, client.mechanism?));
     }
     let handshake = client.reauthentication.as_mut()?;
-    Some(handshake.step(frame, issuers, clock::wall()))
+    Some(handshake.step(frame, offered))
 }
 
 /// A re-authentication that begins sooner after the last one is out of place, as at a broker.

@@ -4,18 +4,20 @@
 //! The states say what is expected next:
 //!
 //! ```text
-//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ Token ──▶ done
-//!     └────────────────SaslHandshake───────────────────────▲  └──▶ FailureReply ──▶ end
+//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ First ──▶ Proving ──▶ done
+//!     └────────────────SaslHandshake───────────────────────▲           └──▶ FailureReply ──▶ end
 //! ```
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
-use crate::identity::binding::Thumbprint;
-use crate::identity::issuers::{Issuers, Proven};
-use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, MECHANISM, Malformed};
+use crate::identity::issuers::Proven;
+use crate::identity::mechanisms::{Mechanism, Mechanisms};
+use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, Malformed};
 use crate::identity::token::TokenError;
 use crate::principal::Principal;
 use crate::wire::header::{self, RequestHeader};
@@ -25,25 +27,35 @@ use crate::wire::tree::{self, Node, StructNode};
 #[derive(Debug)]
 pub struct Handshake {
     state: State,
-    /// What the client's certificate is, if it showed one.
-    certificate: Option<Thumbprint>,
-    /// Set for re-authentication: the principal must stay the same.
-    current: Option<Principal>,
+    /// Set for re-authentication: who the client is, and must stay, and how it proved it.
+    current: Option<(Principal, Mechanism)>,
     /// Why a token was refused, once its failure text was sent.
     refused: Option<TokenError>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Anything,
     Handshake,
-    /// The first message; `raw`: without Kafka's headers (handshake version 0).
-    Token {
-        raw: bool,
-    },
-    FailureReply {
-        raw: bool,
-    },
+    /// The first message of a mechanism.
+    First(Mechanism, Framing),
+    /// Somebody decides about the evidence of the last message.
+    Proving(Mechanism, Reply, Option<String>),
+    FailureReply(Mechanism, Framing),
+}
+
+/// Whether messages stand in SaslAuthenticate, or bare in their frames (handshake version 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Bare,
+    Request,
+}
+
+/// Where the answer to a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Bare,
+    Request { version: i16, correlation_id: i32 },
 }
 
 /// What to do after a message.
@@ -53,10 +65,26 @@ pub enum Step {
     Send(Bytes),
     /// The broker's versions are needed for the answer: see [`versions_answer`].
     SendVersions(i16, i32),
+    /// Say with [`Handshake::proven`] what this proves.
+    Prove(Evidence),
     /// Send this frame; the client has proven who it is.
     Done(Bytes, Box<Identified>),
     /// Send this frame, if any, and end the connection.
     Fail(Option<Bytes>, Failure),
+}
+
+/// What a client brings to prove who it is. Its `Debug` shows nothing of it.
+pub enum Evidence {
+    /// A bearer token.
+    Bearer(String),
+}
+
+impl fmt::Debug for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Evidence::Bearer(_) => "Bearer",
+        })
+    }
 }
 
 /// Who the client of a connection is.
@@ -66,6 +94,8 @@ pub struct Identified {
     pub principal: Principal,
     /// When it must have authenticated again.
     pub session_end: Option<SystemTime>,
+    /// The SASL mechanism that proved it; `None`: it was not proven by SASL.
+    pub mechanism: Option<Mechanism>,
 }
 
 /// Why authentication failed; for the audit log, the client learns less.
@@ -77,6 +107,9 @@ pub enum Failure {
     /// A mechanism that is not offered.
     #[error("unsupported SASL mechanism")]
     Mechanism,
+    /// Re-authentication by another mechanism (KIP-368).
+    #[error("mechanism changed during re-authentication")]
+    MechanismChanged,
     /// The message cannot be read.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -85,60 +118,72 @@ pub enum Failure {
     Token(#[from] TokenError),
     /// The client wants to act as somebody else.
     #[error("authorization id differs from the token's principal")]
-    Authzid,
+    Authzid(String),
     /// Re-authentication as somebody else (KIP-368).
     #[error("principal changed during re-authentication")]
-    PrincipalChanged,
+    PrincipalChanged {
+        /// Who the client was.
+        from: Arc<str>,
+        /// Who it would be.
+        to: Arc<str>,
+    },
 }
 
 impl Handshake {
-    /// The exchange at the start of a connection whose client showed `certificate`.
-    pub fn initial(certificate: Option<Thumbprint>) -> Self {
+    /// The exchange at the start of a connection.
+    pub fn initial() -> Self {
         Handshake {
             state: State::Anything,
-            certificate,
             current: None,
             refused: None,
         }
     }
 
     /// The exchange on a connection that is open already; its first message is the handshake.
-    pub fn again(current: Principal, certificate: Option<Thumbprint>) -> Self {
+    pub fn again(current: Principal, mechanism: Mechanism) -> Self {
         Handshake {
             state: State::Handshake,
-            certificate,
-            current: Some(current),
+            current: Some((current, mechanism)),
             refused: None,
         }
     }
 
     /// Takes one frame (without its prefix) and says what to do.
-    pub fn step(&mut self, frame: &Bytes, issuers: &Issuers, now: SystemTime) -> Step {
-        if let State::Token { raw: true } | State::FailureReply { raw: true } = self.state {
-            return self.raw(frame, issuers, now);
+    pub fn step(&mut self, frame: &Bytes, offered: &Mechanisms) -> Step {
+        match self.state {
+            State::First(mechanism, Framing::Bare) => {
+                return self.first(mechanism, frame, Reply::Bare, offered);
+            }
+            State::FailureReply(_, Framing::Bare) | State::Proving(..) => {
+                return Step::Fail(None, Failure::Unexpected);
+            }
+            _ => {}
         }
-        let Some((api, version, id, request)) = read(frame) else {
+        let Some((api, version, correlation_id, request)) = read(frame) else {
             return unreadable(frame);
         };
-        match (self.state, api.key) {
+        let reply = Reply::Request {
+            version,
+            correlation_id,
+        };
+        match (&self.state, api.key) {
             (State::Anything, API_VERSIONS) => {
                 if versions::software_is_valid(&request, version) {
                     self.state = State::Handshake;
-                    return Step::SendVersions(version, id);
+                    return Step::SendVersions(version, correlation_id);
                 }
                 let mut response = empty(api);
                 versions::invalid_software(&mut response);
-                Step::Send(answer(api, version, id, &response))
+                Step::Send(answer(api, version, correlation_id, &response))
             }
             (State::Anything | State::Handshake, SASL_HANDSHAKE) => {
-                self.handshake(api, version, id, &request)
+                self.handshake(api, version, correlation_id, &request, offered)
             }
-            (State::Token { .. }, SASL_AUTHENTICATE) => {
+            (&State::First(mechanism, _), SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                let outcome = self.token(&bytes, issuers, now);
-                self.say(outcome, now, |response| answer(api, version, id, &response))
+                self.first(mechanism, &bytes, reply, offered)
             }
-            (State::FailureReply { .. }, SASL_AUTHENTICATE) => {
+            (State::FailureReply(..), SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
                 let failure = self.refused.take();
                 let failure = failure.map_or(Failure::Unexpected, Failure::Token);
@@ -146,11 +191,9 @@ impl Handshake {
                     // Kafka reads another first message here; a client has one try.
                     return Step::Fail(None, failure);
                 }
-                let mut response = empty(api);
-                refuse(&mut response, INVALID_TOKEN);
-                Step::Fail(Some(answer(api, version, id, &response)), failure)
+                Step::Fail(refusal(reply, INVALID_TOKEN), failure)
             }
-            (State::Token { .. } | State::FailureReply { .. }, _) => {
+            (State::First(..) | State::FailureReply(..), _) => {
                 Step::Fail(illegal_state(frame), Failure::Unexpected)
             }
             _ => Step::Fail(None, Failure::Unexpected),
@@ -163,116 +206,173 @@ impl Handshake {
         version: i16,
         id: i32,
         request: &StructNode,
+        offered: &Mechanisms,
     ) -> Step {
         let mut response = empty(api);
-        let name = Bytes::from_static(MECHANISM.as_bytes());
-        response
-            .array_mut("Mechanisms")
-            .push(Node::Bytes(Some(name)));
-        if request.text("Mechanism") != Some(MECHANISM) {
+        for mechanism in offered.names() {
+            let name = Bytes::from_static(mechanism.name().as_bytes());
+            response
+                .array_mut("Mechanisms")
+                .push(Node::Bytes(Some(name)));
+        }
+        let wanted = request.text("Mechanism").unwrap_or_default();
+        let Some(mechanism) = offered.names().find(|one| one.name() == wanted) else {
             response.set_int("ErrorCode", errors::UNSUPPORTED_SASL_MECHANISM.into());
             let frame = answer(api, version, id, &response);
             return Step::Fail(Some(frame), Failure::Mechanism);
-        }
-        self.state = State::Token { raw: version == 0 };
+        };
+        let framing = match version {
+            0 => Framing::Bare,
+            _ => Framing::Request,
+        };
+        self.state = State::First(mechanism, framing);
         Step::Send(answer(api, version, id, &response))
     }
 
-    /// Handshake version 0: tokens travel as bare frames, failures end the connection.
-    fn raw(&mut self, frame: &Bytes, issuers: &Issuers, now: SystemTime) -> Step {
-        match self.token(frame, issuers, now) {
-            Ok(proven) => self.done(proven, now, |_| Bytes::from_static(&[0; 4])),
-            Err(failure) => Step::Fail(None, failure),
+    /// The first message of the mechanism that was agreed on.
+    fn first(
+        &mut self,
+        mechanism: Mechanism,
+        message: &[u8],
+        reply: Reply,
+        offered: &Mechanisms,
+    ) -> Step {
+        // At a broker, too, it is the message after the handshake that ends the connection.
+        if let Some((_, before)) = &self.current
+            && *before != mechanism
+        {
+            return Step::Fail(None, Failure::MechanismChanged);
+        }
+        match mechanism {
+            Mechanism::Oauthbearer => {
+                let token_bytes_max = offered.token_bytes_max();
+                match sasl::parse_client_first(message, token_bytes_max.saturating_mul(2)) {
+                    Ok(first) => {
+                        let authzid = first.authzid.map(str::to_owned);
+                        self.state = State::Proving(mechanism, reply, authzid);
+                        Step::Prove(Evidence::Bearer(first.token.to_owned()))
+                    }
+                    Err(malformed) => self.fail(reply, malformed.into()),
+                }
+            }
         }
     }
 
-    fn token(
-        &mut self,
-        message: &[u8],
-        issuers: &Issuers,
-        now: SystemTime,
-    ) -> Result<Proven, Failure> {
-        let bytes_max = issuers.token_bytes_max().saturating_mul(2);
-        let first = sasl::parse_client_first(message, bytes_max)?;
-        let proven = issuers.verify(first.token, self.certificate.as_ref(), now)?;
+    /// Goes on after [`Step::Prove`].
+    pub fn proven(&mut self, outcome: Result<Proven, Failure>, now: SystemTime) -> Step {
+        let State::Proving(mechanism, reply, authzid) =
+            std::mem::replace(&mut self.state, State::Handshake)
+        else {
+            return Step::Fail(None, Failure::Unexpected);
+        };
+        match outcome.and_then(|proven| self.accept(proven, authzid.as_deref())) {
+            Ok(proven) => done(proven, mechanism, reply, now),
+            Err(Failure::Token(error)) => match reply {
+                Reply::Bare => Step::Fail(None, error.into()),
+                Reply::Request {
+                    version,
+                    correlation_id,
+                } => {
+                    // The client reads the text, answers one byte, and is then refused (RFC 7628).
+                    self.refused = Some(error);
+                    self.state = State::FailureReply(mechanism, Framing::Request);
+                    let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
+                    match authenticate_response(version, correlation_id, |response| {
+                        response.set("AuthBytes", Node::Bytes(Some(text)));
+                    }) {
+                        Some(frame) => Step::Send(frame),
+                        None => Step::Fail(None, Failure::Unexpected),
+                    }
+                }
+            },
+            Err(failure) => self.fail(reply, failure),
+        }
+    }
+
+    fn accept(&self, proven: Proven, authzid: Option<&str>) -> Result<Proven, Failure> {
         let principal = &proven.principal;
-        if sasl::authzid_error(&first, principal).is_some() {
-            return Err(Failure::Authzid);
+        if let Some(error) = sasl::authzid_error(authzid, principal) {
+            return Err(Failure::Authzid(error));
         }
         match &self.current {
             // The tenant decides over rules and quotas as the name does.
-            Some(current)
+            Some((current, _))
                 if current.name != principal.name || current.tenant != principal.tenant =>
             {
-                Err(Failure::PrincipalChanged)
+                Err(Failure::PrincipalChanged {
+                    from: Arc::clone(&current.name),
+                    to: Arc::clone(&principal.name),
+                })
             }
             _ => Ok(proven),
         }
     }
 
-    fn say(
-        &mut self,
-        outcome: Result<Proven, Failure>,
-        now: SystemTime,
-        answer: impl FnOnce(StructNode) -> Bytes,
-    ) -> Step {
-        let Some(api) = apis::lookup(SASL_AUTHENTICATE) else {
-            return Step::Fail(None, Failure::Unexpected);
+    fn fail(&self, reply: Reply, failure: Failure) -> Step {
+        let text = match &failure {
+            Failure::Authzid(text) => text.clone(),
+            Failure::PrincipalChanged { from, to } => sasl::principal_changed(from, to),
+            _ if self.current.is_some() => sasl::MALFORMED_AGAIN.to_owned(),
+            _ => sasl::MALFORMED.to_owned(),
         };
-        let mut response = empty(api);
-        match outcome {
-            Ok(proven) => self.done(proven, now, |lifetime_ms| {
-                response.set_int("SessionLifetimeMs", lifetime_ms);
-                answer(response)
-            }),
-            Err(Failure::Token(error)) => {
-                // The client reads the text, answers one byte, and is then refused (RFC 7628).
-                self.refused = Some(error);
-                self.state = State::FailureReply { raw: false };
-                let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
-                response.set("AuthBytes", Node::Bytes(Some(text)));
-                Step::Send(answer(response))
-            }
-            Err(failure) => {
-                refuse(
-                    &mut response,
-                    match failure {
-                        Failure::Authzid => {
-                            "Authentication failed: Client requested an authorization id that is \
-                         different from the token's principal name"
-                        }
-                        Failure::PrincipalChanged => {
-                            "Cannot change principals during re-authentication"
-                        }
-                        _ => {
-                            if self.current.is_some() {
-                                sasl::MALFORMED_AGAIN
-                            } else {
-                                sasl::MALFORMED
-                            }
-                        }
-                    },
-                );
-                Step::Fail(Some(answer(response)), failure)
-            }
-        }
+        Step::Fail(refusal(reply, &text), failure)
     }
+}
 
-    fn done(&mut self, proven: Proven, now: SystemTime, answer: impl FnOnce(i64) -> Bytes) -> Step {
-        let Proven {
+fn done(proven: Proven, mechanism: Mechanism, reply: Reply, now: SystemTime) -> Step {
+    let Proven {
+        principal,
+        session_max,
+    } = proven;
+    let lifetime_ms = sasl::lifetime_ms(&principal, session_max, now);
+    let frame = match reply {
+        Reply::Bare => Some(Bytes::from_static(&[0; 4])),
+        Reply::Request {
+            version,
+            correlation_id,
+        } => authenticate_response(version, correlation_id, |response| {
+            response.set_int("SessionLifetimeMs", lifetime_ms);
+        }),
+    };
+    let Some(frame) = frame else {
+        return Step::Fail(None, Failure::Unexpected);
+    };
+    let session_end = sasl::session_end(&principal, session_max, now);
+    let mechanism = Some(mechanism);
+    Step::Done(
+        frame,
+        Box::new(Identified {
             principal,
-            session_max,
-        } = proven;
-        let frame = answer(sasl::lifetime_ms(&principal, session_max, now));
-        let session_end = sasl::session_end(&principal, session_max, now);
-        Step::Done(
-            frame,
-            Box::new(Identified {
-                principal,
-                session_end,
-            }),
-        )
-    }
+            session_end,
+            mechanism,
+        }),
+    )
+}
+
+/// SASL_AUTHENTICATION_FAILED with this text; nothing where messages stand bare.
+fn refusal(reply: Reply, text: &str) -> Option<Bytes> {
+    let Reply::Request {
+        version,
+        correlation_id,
+    } = reply
+    else {
+        return None;
+    };
+    authenticate_response(version, correlation_id, |response| {
+        response.set_int("ErrorCode", errors::SASL_AUTHENTICATION_FAILED.into());
+        response.set_text("ErrorMessage", Some(text));
+    })
+}
+
+fn authenticate_response(
+    version: i16,
+    correlation_id: i32,
+    fill: impl FnOnce(&mut StructNode),
+) -> Option<Bytes> {
+    let api = apis::lookup(SASL_AUTHENTICATE)?;
+    let mut response = empty(api);
+    fill(&mut response);
+    Some(answer(api, version, correlation_id, &response))
 }
 
 /// The answer to ApiVersions before authentication: what the broker and the table have in
@@ -283,11 +383,6 @@ pub fn versions_answer(broker: &StructNode, version: i16, id: i32) -> Option<Byt
     response.set_int("ThrottleTimeMs", 0);
     versions::intersect_for(&mut response, version);
     Some(answer(api, version, id, &response))
-}
-
-fn refuse(response: &mut StructNode, message: &str) {
-    response.set_int("ErrorCode", errors::SASL_AUTHENTICATION_FAILED.into());
-    response.set_text("ErrorMessage", Some(message));
 }
 
 fn empty(api: &Api) -> StructNode {

@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use kordon::apis::{layout, produce};
-use kordon::identity::issuers::Issuers;
+use kordon::identity::issuers::{Issuers, Proven};
+use kordon::identity::mechanisms::Mechanisms;
 use kordon::identity::settings::{CertificateName, MtlsSettings, TokenSettings};
-use kordon::identity::token::Verifier;
+use kordon::identity::token::{TokenError, Verifier};
 use kordon::identity::{certificate, json, sasl};
-use kordon::session::handshake::{self, Handshake, Step};
+use kordon::session::handshake::{self, Evidence, Handshake, Step};
 use kordon::wire::frame::{self, UNAUTHENTICATED_FRAME_BYTES_MAX};
 use kordon::wire::header::{self, RequestHeader};
 use kordon::wire::layout::Message;
@@ -31,7 +32,7 @@ const JWKS: &str = r#"{"keys":[
   {"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
    "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"sig","kid":"1"}]}"#;
 
-static ISSUERS: LazyLock<Issuers> = LazyLock::new(|| {
+static OFFERED: LazyLock<Mechanisms> = LazyLock::new(|| {
     let settings = TokenSettings {
         issuer: "https://idp.example".into(),
         jwks_file: "jwks.json".into(),
@@ -52,14 +53,16 @@ static ISSUERS: LazyLock<Issuers> = LazyLock::new(|| {
     let Ok(verifier) = Verifier::new(&settings, JWKS) else {
         panic!("the key set is good");
     };
-    Issuers::new(vec![verifier], 16 * 1024)
+    Mechanisms {
+        oauthbearer: Some(Issuers::new(vec![verifier], 16 * 1024)),
+    }
 });
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, data)) = input.split_first() else {
         return;
     };
-    LazyLock::force(&ISSUERS);
+    LazyLock::force(&OFFERED);
     let region = Region::new(ALLOCATOR);
     match which % 10 {
         0 => frame_and_header(data),
@@ -124,7 +127,7 @@ fn decoded(data: &[u8]) {
 
 /// Frames of a connection that authenticates, each with a length of two bytes.
 fn conversation(data: &[u8]) {
-    let mut handshake = Handshake::initial(None);
+    let mut handshake = Handshake::initial();
     let mut reader = Reader::new(data);
     while let Ok(length) = reader.u16() {
         let length = usize::from(length).min(reader.remaining());
@@ -132,9 +135,14 @@ fn conversation(data: &[u8]) {
             return;
         };
         let frame = Bytes::copy_from_slice(frame);
-        match handshake.step(&frame, &ISSUERS, SystemTime::UNIX_EPOCH) {
+        let mut step = handshake.step(&frame, &OFFERED);
+        if let Step::Prove(Evidence::Bearer(token)) = &step {
+            let outcome = verify(token).map_err(Into::into);
+            step = handshake.proven(outcome, SystemTime::UNIX_EPOCH);
+        }
+        match step {
             Step::Send(_) | Step::SendVersions(..) => {}
-            Step::Done(..) => panic!("nobody has the key"),
+            Step::Done(..) | Step::Prove(_) => panic!("nobody has the key"),
             Step::Fail(..) => return,
         }
     }
@@ -142,8 +150,13 @@ fn conversation(data: &[u8]) {
 
 fn token(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        assert!(ISSUERS.verify(text, None, SystemTime::UNIX_EPOCH).is_err());
+        assert!(verify(text).is_err());
     }
+}
+
+fn verify(token: &str) -> Result<Proven, TokenError> {
+    let issuers = OFFERED.oauthbearer.as_ref().expect("it is offered");
+    issuers.verify(token, None, SystemTime::UNIX_EPOCH)
 }
 
 fn certificates(data: &[u8]) {

@@ -17,7 +17,10 @@ fn rules_about_claims_are_read_and_their_mistakes_are_named() {
         "[{pointer: /a/roles, contains: kafka}, {pointer: /n, equals: -1}, \
          {pointer: /b~1c, oneOf: [\"1\", true]}]",
     ));
-    let IdentitySettings::Oauthbearer(issuers) = &config.listeners[0].identity else {
+    let IdentitySettings::Sasl(SaslSettings {
+        oauthbearer: issuers,
+    }) = &config.listeners[0].identity
+    else {
         panic!()
     };
     let shown = format!("{:?}", issuers[0].claims);
@@ -131,7 +134,10 @@ fn bound_tokens_need_client_certificates() {
     let tls = |rest: &str| format!("tls: {{cert: server.pem, key: server.key{rest}}}\n  ");
     let asks = tls(", clientCa: ca.pem, clientAuth: required");
     let config = good(&listener(&asks, "true"));
-    let IdentitySettings::Oauthbearer(issuers) = &config.listeners[0].identity else {
+    let IdentitySettings::Sasl(SaslSettings {
+        oauthbearer: issuers,
+    }) = &config.listeners[0].identity
+    else {
         panic!()
     };
     assert!(issuers[0].certificate_bound);
@@ -154,7 +160,10 @@ fn one_listener_may_believe_several_issuers() {
     };
     let second = one("j", ", principalPrefix: j-").replace("audience: a", "audience: b");
     let config = good(&listener(&(one("i", ", principalPrefix: i-") + &second)));
-    let IdentitySettings::Oauthbearer(issuers) = &config.listeners[0].identity else {
+    let IdentitySettings::Sasl(SaslSettings {
+        oauthbearer: issuers,
+    }) = &config.listeners[0].identity
+    else {
         panic!()
     };
     let read: Vec<_> = issuers
