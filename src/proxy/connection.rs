@@ -36,6 +36,11 @@ const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a refused client waits for its answer (Kafka's
 /// `connection.failed.authentication.delay.ms`).
 pub(super) const FAILURE_DELAY: Duration = Duration::from_millis(100);
+/// How often the end of a session is held against the clock.
+const SESSION_LOOK: Duration = Duration::from_secs(60);
+/// How long answers are still delivered to a client that is authenticating again as its session
+/// ends.
+const SESSION_GRACE: Duration = Duration::from_secs(5);
 /// How long a connection that ends may take to take its last bytes.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -49,6 +54,8 @@ pub struct Link<'p> {
     pub owed: Notify,
     /// There is room for another request.
     pub room: Notify,
+    /// The client has authenticated again.
+    pub session: Notify,
     /// No further request is taken; what is owed is still delivered.
     pub last_request_taken: Cell<bool>,
     /// True once the process drains.
@@ -154,6 +161,7 @@ async fn run(
         inflight: RefCell::new(InFlight::new(in_flight_max)),
         owed: Notify::new(),
         room: Notify::new(),
+        session: Notify::new(),
         last_request_taken: Cell::new(false),
         draining,
     };
@@ -163,17 +171,23 @@ async fn run(
         let mut requests =
             std::pin::pin!(requests::run(&link, client_read, upstream_write, buffer));
         let mut responses = std::pin::pin!(responses::run(&link, upstream_read, client_write));
+        let mut session = std::pin::pin!(session_over(&link));
         tokio::select! {
             biased;
             end = &mut requests => match end {
                 End::Finish => {
                     link.last_request_taken.set(true);
                     link.owed.notify_one();
-                    responses.await
+                    tokio::select! {
+                        biased;
+                        end = &mut responses => end,
+                        end = &mut session => end,
+                    }
                 }
                 end => end,
             },
             end = &mut responses => end,
+            end = &mut session => end,
         }
     };
     link.client.borrow().ended(&mut link.inflight.borrow_mut());
@@ -185,6 +199,43 @@ async fn run(
             tokio::join!(linger(&mut upstream), linger(&mut stream));
         }
         End::Broker | End::Now => linger(&mut stream).await,
+    }
+}
+
+/// Ends the connection when its session ends while something is owed: what was asked for within
+/// the session is not answered beyond it, however long a poll waits. With nothing owed the
+/// connection stays, for a request that authenticates again (KIP-368), as at a broker.
+async fn session_over(link: &Link<'_>) -> End {
+    loop {
+        let end = link.client.borrow().session_end;
+        let Some(end) = end else {
+            link.session.notified().await;
+            continue;
+        };
+        // Calendar time may be set: it is looked at again from time to time.
+        let left = end.duration_since(clock::wall()).unwrap_or_default();
+        if !left.is_zero() {
+            let _ = timeout(left.min(SESSION_LOOK), link.session.notified()).await;
+            continue;
+        }
+        if link.inflight.borrow().is_empty() {
+            link.session.notified().await;
+            continue;
+        }
+        // Its answers stand behind what is owed; a client that has begun in time gets a moment.
+        let begun = link.client.borrow().reauthentication.is_some();
+        if begun
+            && timeout(SESSION_GRACE, link.session.notified())
+                .await
+                .is_ok()
+        {
+            continue;
+        }
+        let client = link.client.borrow();
+        let why = "session has expired, answers that were owed are dropped";
+        client.refused_otherwise(None, None, Reason::Expired, why, None);
+        tracing::info!(connection = client.number, why, "closed");
+        return End::Now;
     }
 }
 

@@ -306,6 +306,7 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
         Step::Send(answer) => owe(link, Owed::Local(answer)),
         Step::Done(answer, proven) => {
             link.client.borrow_mut().identified_again(*proven);
+            link.session.notify_one();
             owe(link, Owed::Local(answer));
         }
         Step::Fail(answer, failure) => {

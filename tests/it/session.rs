@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, HeartbeatRequest, MetadataRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest,
+    ApiVersionsRequest, FetchRequest, HeartbeatRequest, MetadataRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kordon::demo::client::{Client, fetch_request, produce_request};
 use serde_json::json;
@@ -390,13 +390,37 @@ async fn t07_an_expired_session_may_authenticate_again_if_that_comes_first() {
 }
 
 #[tokio::test]
-async fn t07_a_long_poll_is_answered_though_the_session_expires_and_no_other_begins() {
-    let lab = Lab::with(|setup| setup.max_session = "300ms");
+async fn t07_a_long_poll_ends_with_its_session_and_is_not_answered() {
+    let lab = Lab::with(|setup| setup.max_session = "500ms");
     let mut client = lab.authenticated("alice").await;
-    let poll = fetch_request("open.a", 0, 0, Duration::from_millis(600));
-    assert_eq!(client.call(11, &poll).await.unwrap().error_code, 0);
+    let poll = fetch_request("open.a", 0, 0, Duration::from_secs(300));
+    let begun = Instant::now();
     client.send(11, &poll).await.unwrap();
     assert!(next(&mut client).await.is_none());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    lab.audit(&[("principal", "User:alice"), ("reason", "expired")]);
+}
+
+#[tokio::test]
+async fn t07_a_long_poll_goes_on_where_the_client_authenticates_again_in_time() {
+    let lab = Lab::with(|setup| setup.max_session = "2s");
+    let mut client = lab.authenticated("alice").await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    // Its answer comes after the first session would have ended, and within the second.
+    let poll = fetch_request("open.a", 0, 0, Duration::from_millis(1_200));
+    client.send(11, &poll).await.unwrap();
+    client.send(1, &handshake("OAUTHBEARER")).await.unwrap();
+    client
+        .send(2, &sasl(first_message(&token("alice"))))
+        .await
+        .unwrap();
+    let (_, polled) = answer::<FetchRequest>(&mut client, 11).await;
+    assert_eq!(polled.error_code, 0);
+    answer::<SaslHandshakeRequest>(&mut client, 1).await;
+    let (_, proven) = answer::<SaslAuthenticateRequest>(&mut client, 2).await;
+    assert_eq!((proven.error_code, proven.session_lifetime_ms), (0, 2_000));
+    assert!(can_write(&mut client).await);
 }
 
 #[tokio::test]
