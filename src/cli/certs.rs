@@ -268,6 +268,7 @@ mod tests {
             assert!(near.is_ok());
             let settings = MtlsSettings {
                 from: CertificateName::CommonName,
+                prefix: String::new(),
                 rules: None,
                 anonymous: None,
                 tenant: String::new(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::oauthbearer;
 use super::read::Paths;
 use crate::document::{Fields, Node, Value, unsupported};
+use crate::identity::name;
 use crate::identity::rules::MappingRules;
 use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings, SaslSettings};
 use crate::net::settings::{ClientAuth, ServerTls};
@@ -69,13 +70,14 @@ pub(super) fn identity(
     if let (Some(node), None) = (anonymous, mtls) {
         problems.error(&node.place, "`anonymous` goes with `identity.mtls`");
     }
-    if let (Some(Some(tls)), None) = (around.tls, mtls)
+    if let (Some(Some(tls)), None, None) = (around.tls, mtls, sasl)
         && tls.client_auth == ClientAuth::Requested
     {
         problems
             .error(
                 around.listener,
-                "`clientAuth: requested` without `identity.mtls`: nothing reads the certificate",
+                "`clientAuth: requested` without `identity.mtls` or `sasl`: nothing reads the \
+                 certificate",
             )
             .help("say `required`, or leave `clientAuth` out");
     }
@@ -87,17 +89,21 @@ pub(super) fn identity(
             mtls_identity(node, name?, anonymous, around, sources, problems)
         }
         (None, None, Some(node)) => {
-            if let Some(tenant) = tenant {
-                let message = unsupported("identity.tenant` with `sasl");
-                problems
-                    .error(&tenant.place, message)
-                    .help("`tenantClaim` names the claim that is the tenant");
-            }
-            sasl_identity(node, around, sources, problems)
+            refuse_tenant(tenant, problems);
+            sasl_identity(node, false, around, sources, problems)
         }
-        (None, Some(node), Some(_)) => {
-            problems.error(&node.place, unsupported("identity.mtls` with `sasl"));
-            None
+        (None, Some(node), Some(sasl)) => {
+            refuse_tenant(tenant, problems);
+            // The certificate names nobody here: it makes no source of names.
+            let mut nobody = Vec::new();
+            let anonymous = anonymous.map(|n| (n, named(n, name.unwrap_or_default(), problems)));
+            let mtls = mtls_identity(node, "", anonymous, around, &mut nobody, problems);
+            let needs_certificate = !matches!(
+                &mtls,
+                Some(IdentitySettings::Mtls(mtls)) if mtls.anonymous.is_some()
+            );
+            let sasl = sasl_identity(sasl, needs_certificate, around, sources, problems);
+            mtls.and(sasl)
         }
         (None, None, None) => {
             let place = identity.map_or(around.listener, |n| &n.place);
@@ -113,6 +119,15 @@ pub(super) fn identity(
             );
             None
         }
+    }
+}
+
+/// The tenant is what SASL proves.
+fn refuse_tenant(tenant: Option<&Node>, problems: &mut Problems) {
+    if let Some(tenant) = tenant {
+        problems
+            .error(&tenant.place, unsupported("identity.tenant` with `sasl"))
+            .help("`tenantClaim` names the claim that is the tenant");
     }
 }
 
@@ -164,8 +179,9 @@ fn mtls_identity(
     let from = fields.require("from", problems);
     let rules_node = fields.take("rules");
     let shared = fields.take("shared");
-    fields.refuse("principalPrefix", problems);
+    let prefix = fields.take("principalPrefix");
     fields.finish(problems);
+    let prefix = prefix.map_or(Some(String::new()), |n| principal_prefix(n, problems));
     let from = from.and_then(|n| {
         let words = [
             ("spiffe", Some(CertificateName::Spiffe)),
@@ -189,8 +205,12 @@ fn mtls_identity(
         Some(Some(tls)) => {
             let ca = tls.client_ca.clone().unwrap_or_default();
             // A rule may make any name of an id, or leave it as it is.
+            // What is wrong there has been reported, and would only be reported again.
+            let from = from.filter(|_| prefix.is_some());
+            let prefix = prefix.clone().unwrap_or_default();
             let spaces: &[Space] = match (from, rules_node) {
                 (None, _) => &[],
+                (Some(_), _) if !prefix.is_empty() => &[Space::Plain],
                 (Some(CertificateName::Spiffe), None) => &[Space::Spiffe],
                 (Some(CertificateName::Spiffe), Some(_)) => &[Space::Spiffe, Space::Plain],
                 (Some(_), _) => &[Space::Plain],
@@ -198,11 +218,11 @@ fn mtls_identity(
             let from = from.map_or_else(String::new, |from| from.to_string());
             // Two fields of one certificate are not the same name, nor are they under two rules.
             let rules = rules.as_ref().map(|rules| format!("{rules:?}"));
-            let key = format!("certificate {} {from} {rules:?}", ca.display());
+            let key = format!("certificate {} {from} {rules:?} {prefix}", ca.display());
             sources.extend(spaces.iter().map(|space| Source {
                 key: key.clone(),
                 what: "certificates",
-                prefix: String::new(),
+                prefix: prefix.clone(),
                 space: *space,
                 shared,
                 place: node.place.clone(),
@@ -226,12 +246,25 @@ fn mtls_identity(
             Some(rules) => Some(rules?),
             None => None,
         },
+        prefix: prefix?,
         anonymous: match anonymous {
             Some((_, principal)) => Some(principal?),
             None => None,
         },
         tenant: tenant.to_owned(),
     }))
+}
+
+/// A prefix follows the rules of the names that it begins.
+pub(super) fn principal_prefix(node: &Node, problems: &mut Problems) -> Option<String> {
+    let prefix = node.name(problems)?;
+    if let Err(fault) = name::check(prefix) {
+        problems
+            .error(&node.place, format!("`principalPrefix`: {fault}"))
+            .help("for example `partner-`");
+        return None;
+    }
+    Some(prefix.to_owned())
 }
 
 /// A list with one rule each, or one text with commas between them, as Kafka has it.
@@ -267,6 +300,7 @@ fn mapping_rules(node: &Node, problems: &mut Problems) -> Option<MappingRules> {
 
 fn sasl_identity(
     node: &Node,
+    needs_certificate: bool,
     around: &Surroundings<'_>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
@@ -295,7 +329,10 @@ fn sasl_identity(
             .help("add `tls`, or bind a loopback address");
     }
     let oauthbearer = oauthbearer::issuers(bearer, around, sources, problems)?;
-    Some(IdentitySettings::Sasl(SaslSettings { oauthbearer }))
+    Some(IdentitySettings::Sasl(SaslSettings {
+        oauthbearer,
+        needs_certificate,
+    }))
 }
 
 /// Two sources that could mean different people by one name must say that they mean the same.

@@ -8,6 +8,7 @@ use super::identity::{self, Source, Surroundings};
 use super::read::Paths;
 use crate::document::scalar::is_host;
 use crate::document::{Fields, Node};
+use crate::identity::settings::IdentitySettings;
 use crate::net::settings::{Advertise, ClientAuth, ListenerSettings, ServerTls};
 use crate::net::tls;
 use crate::problem::{Place, Problems};
@@ -94,10 +95,15 @@ fn listener(
         paths,
     };
     let identity = identity::identity(identity_node, sasl, &surroundings, sources, problems);
-    let tls = match tls {
+    let mut tls = match tls {
         Some(tls) => Some(tls?),
         None => None,
     };
+    if let (Some(IdentitySettings::Sasl(sasl)), Some(tls)) = (&identity, &mut tls)
+        && sasl.needs_certificate
+    {
+        tls.client_auth = ClientAuth::Required;
+    }
     Some(Listener {
         net: ListenerSettings {
             name: name?.to_owned(),

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::identity::{Source, Space, Surroundings};
+use super::identity::{Source, Space, Surroundings, principal_prefix};
 use super::read::Paths;
 use crate::document::scalar::Literal;
 use crate::document::{Fields, Node, Value, unsupported};
 use crate::identity::claims::{self, CLAIM_RULES_MAX, ClaimRule, Expected, Pointer};
 use crate::identity::issuers::ISSUERS_MAX;
-use crate::identity::name;
 use crate::identity::settings::TokenSettings;
 use crate::problem::Problems;
 
@@ -208,18 +207,6 @@ fn algorithm_list(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
             .filter_map(|n| n.choice(&words, problems))
             .collect(),
     )
-}
-
-/// A prefix follows the rules of the names that it begins.
-fn principal_prefix(node: &Node, problems: &mut Problems) -> Option<String> {
-    let prefix = node.name(problems)?;
-    if let Err(fault) = name::check(prefix) {
-        problems
-            .error(&node.place, format!("`principalPrefix`: {fault}"))
-            .help("for example `partner-`");
-        return None;
-    }
-    Some(prefix.to_owned())
 }
 
 /// `claims`: every rule is read, so that all mistakes are reported at once.

@@ -197,6 +197,7 @@ limits: {frameBytes: 1MiB, connections: 10, inFlight: 3, tokenBytes: 8KiB}
     assert_eq!(mtls.tenant, "mesh");
     let IdentitySettings::Sasl(SaslSettings {
         oauthbearer: issuers,
+        ..
     }) = &tokens.identity
     else {
         panic!()

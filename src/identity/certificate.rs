@@ -103,6 +103,14 @@ pub fn principal_from_der(
             mapped
         }
     };
+    let name = match settings.prefix.as_str() {
+        "" => name,
+        prefix => {
+            let prefixed = format!("{prefix}{name}");
+            name::check(&prefixed)?;
+            prefixed
+        }
+    };
     Ok(Principal {
         name: format!("User:{name}").into(),
         tenant: settings.tenant.as_str().into(),
@@ -201,11 +209,31 @@ mod tests {
     fn read_from(from: CertificateName, der: &[u8]) -> Result<Principal, CertificateError> {
         let settings = MtlsSettings {
             from,
+            prefix: String::new(),
             rules: None,
             anonymous: None,
             tenant: "shop".into(),
         };
         principal_from_der(der, &settings)
+    }
+
+    #[test]
+    fn a_prefix_stands_before_every_name() {
+        let orders = certificate(&[(DnType::CommonName, "orders")]);
+        let id = alternatives(&[uri("spiffe://prod/ns/shop")], |_| {});
+        for (from, der, name) in [
+            (CertificateName::CommonName, &orders, "User:c-orders"),
+            (CertificateName::Spiffe, &id, "User:c-spiffe://prod/ns/shop"),
+        ] {
+            let settings = MtlsSettings {
+                from,
+                prefix: "c-".into(),
+                rules: None,
+                anonymous: None,
+                tenant: String::new(),
+            };
+            assert_eq!(&*principal_from_der(der, &settings).unwrap().name, name);
+        }
     }
 
     #[test]
@@ -259,6 +287,7 @@ mod tests {
         ] {
             let settings = MtlsSettings {
                 from,
+                prefix: String::new(),
                 rules: Some(MappingRules::parse(rules).unwrap()),
                 anonymous: None,
                 tenant: String::new(),

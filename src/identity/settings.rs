@@ -26,6 +26,9 @@ pub struct SaslSettings {
     /// `sasl.oauthbearer`: a bearer token names the principal. One entry for each issuer, no two
     /// for the same; empty: not offered.
     pub oauthbearer: Vec<TokenSettings>,
+    /// `identity.mtls` beside `sasl`: a client must show a certificate as well, which names
+    /// nobody; a token may be bound to it.
+    pub needs_certificate: bool,
 }
 
 /// `identity.mtls`: how a certificate becomes a name.
@@ -35,6 +38,8 @@ pub struct MtlsSettings {
     pub from: CertificateName,
     /// `rules`: what becomes of it; `None`: it stays.
     pub rules: Option<MappingRules>,
+    /// `principalPrefix`: what is put before the name; empty: nothing.
+    pub prefix: String,
     /// `identity.anonymous`: who a client without a certificate is; `None`: nobody, it is refused.
     pub anonymous: Option<Principal>,
     /// The tenant of every connection of the listener; empty: none.

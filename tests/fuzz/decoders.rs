@@ -168,6 +168,7 @@ fn certificates(data: &[u8]) {
     ] {
         let settings = MtlsSettings {
             from,
+            prefix: String::new(),
             rules: None,
             anonymous: None,
             tenant: String::new(),

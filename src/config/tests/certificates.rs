@@ -49,6 +49,59 @@ fn certificates_are_sources_of_names_too() {
 }
 
 #[test]
+fn beside_sasl_a_certificate_is_asked_for_and_names_nobody() {
+    let with = |auth: &str, identity: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, \
+                 clientAuth: {auth}}}\n  identity: {{{identity}}}\n  \
+                 sasl: {{oauthbearer: {{audience: a, jwks: {{file: jwks.json}}, issuer: i}}}}"
+            ),
+        )
+    };
+    let anonymous = "mtls: {from: cn}, anonymous: \"User:ANONYMOUS\"";
+    for (auth, identity, asked) in [
+        ("required", "mtls: {from: cn}", ClientAuth::Required),
+        ("requested", "mtls: {from: cn}", ClientAuth::Required),
+        ("requested", anonymous, ClientAuth::Requested),
+    ] {
+        let config = good(&with(auth, identity));
+        let listener = &config.listeners[0];
+        assert!(matches!(listener.identity, IdentitySettings::Sasl(_)));
+        let tls = listener.net.tls.as_ref().unwrap();
+        assert_eq!(tls.client_auth, asked, "{auth} {identity}");
+    }
+    let found = bad(&with("required", "mtls: {from: cn}, tenant: shop"));
+    assert!(
+        found[0].contains("`identity.tenant` with `sasl`"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_prefix_keeps_the_names_of_certificates_apart() {
+    let with = |prefix: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, \
+                 clientAuth: required}}\n  identity: {{mtls: {{from: cn{prefix}}}}}\n\
+                 - name: tokens\n  bind: 127.0.0.1:9999\n  \
+                 advertise: {{host: localhost, ports: 29092-29099}}\n  \
+                 sasl: {{oauthbearer: {{audience: a, jwks: {{file: jwks.json}}, issuer: i, \
+                 principalPrefix: t-}}}}"
+            ),
+        )
+    };
+    good(&with(", principalPrefix: c-"));
+    assert_eq!(bad(&with("")).len(), 2);
+    assert_eq!(bad(&with(", principalPrefix: t-x")).len(), 2);
+    let found = bad(&with(", principalPrefix: \"spiffe://x\""));
+    assert!(found[0].contains("`principalPrefix`: name"), "{found:?}");
+}
+
+#[test]
 fn mapping_rules_are_a_list_or_kafkas_own_text() {
     let with = |rules: &str| {
         small(
@@ -116,7 +169,8 @@ fn certificates_are_asked_for_where_something_reads_them() {
         (
             requested,
             fixed,
-            "`clientAuth: requested` without `identity.mtls`: nothing reads the certificate",
+            "`clientAuth: requested` without `identity.mtls` or `sasl`: nothing reads the \
+             certificate",
         ),
         (
             required,
