@@ -8,6 +8,9 @@ pub enum NameFault {
     /// No characters, or only white space.
     #[error("name is empty")]
     Empty,
+    /// More than [`NAME_BYTES_MAX`].
+    #[error("name is longer than {NAME_BYTES_MAX} bytes")]
+    Long,
     /// `*`, which authorizers read as everybody.
     #[error("name is the wildcard `*`")]
     Wildcard,
@@ -22,6 +25,9 @@ pub enum NameFault {
     Spiffe,
 }
 
+/// The longest name, in bytes: an audit line shows it whole.
+pub const NAME_BYTES_MAX: usize = 500;
+
 /// The beginning of every SPIFFE id.
 const SPIFFE_SCHEME: &str = "spiffe://";
 
@@ -29,6 +35,9 @@ const SPIFFE_SCHEME: &str = "spiffe://";
 pub fn check(name: &str) -> Result<(), NameFault> {
     if name.trim().is_empty() {
         return Err(NameFault::Empty);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameFault::Long);
     }
     if name == "*" {
         return Err(NameFault::Wildcard);
@@ -56,6 +65,7 @@ mod tests {
         for (name, fault) in [
             ("", NameFault::Empty),
             ("  ", NameFault::Empty),
+            (&"x".repeat(NAME_BYTES_MAX + 1), NameFault::Long),
             ("*", NameFault::Wildcard),
             ("a\nb", NameFault::Control),
             ("a\0", NameFault::Control),

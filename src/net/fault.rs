@@ -5,6 +5,8 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
+use crate::net::verifier::Unfit;
+
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeFault {
@@ -73,7 +75,43 @@ fn certificate(error: &CertificateError) -> String {
         Fault::InvalidPurpose | Fault::InvalidPurposeContext { .. } => {
             "client certificate is not for client authentication"
         }
+        Fault::BadEncoding => "client certificate cannot be read",
+        Fault::UnsupportedSignatureAlgorithmContext { .. }
+        | Fault::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "client certificate is signed by an algorithm or key that is not accepted"
+        }
+        Fault::Other(other) => return unfit(&*other.0),
         other => return format!("client certificate is refused: {other}"),
+    };
+    said.to_owned()
+}
+
+/// What has no word of its own in rustls.
+fn unfit(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+    use webpki::Error as Fault;
+    if let Some(unfit) = error.downcast_ref::<Unfit>() {
+        return unfit.to_string();
+    }
+    let said = match error.downcast_ref::<Fault>() {
+        Some(Fault::CaUsedAsEndEntity) => "client certificate is that of an authority",
+        Some(Fault::EndEntityUsedAsCa) => "client certificate's issuer is no authority",
+        Some(Fault::PathLenConstraintViolated) => {
+            "client certificate's chain is longer than its authority allows"
+        }
+        Some(
+            Fault::MaximumPathDepthExceeded
+            | Fault::MaximumPathBuildCallsExceeded
+            | Fault::MaximumSignatureChecksExceeded
+            | Fault::MaximumNameConstraintComparisonsExceeded,
+        ) => "client certificate's chain takes too many steps to check",
+        Some(Fault::NameConstraintViolation) => {
+            "client certificate is outside the names that its issuer may sign for"
+        }
+        Some(Fault::UnsupportedCriticalExtension) => {
+            "client certificate has a critical extension that is not known"
+        }
+        Some(Fault::UnsupportedCertVersion) => "client certificate cannot be read",
+        _ => return format!("client certificate is refused: {error}"),
     };
     said.to_owned()
 }

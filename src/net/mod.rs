@@ -6,6 +6,7 @@
 //! * [`stream`]: one connection, with or without TLS
 //! * [`tls`]: rustls settings for both sides
 //! * [`http`]: questions over HTTP to issuers and registries
+//! * [`verifier`]: what client certificates must be beyond a good chain
 //! * [`fault`]: why a handshake with a client failed, in words
 //! * [`buffer`]: large buffers, held only while bytes flow
 //! * [`pipe`]: bytes on their way from socket to socket, uncopied
@@ -19,6 +20,7 @@ pub mod ports;
 pub mod settings;
 pub mod stream;
 pub mod tls;
+pub mod verifier;
 
 #[cfg(test)]
 pub(crate) mod testing;

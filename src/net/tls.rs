@@ -17,6 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::net::settings::{ClientAuth, ClientTls, ServerTls};
+use crate::net::verifier::StrictVerifier;
 
 /// The longest PEM file read, in bytes; a system's whole bundle has about 250 KiB.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -110,9 +111,10 @@ fn client_verifier(
             .with_crls(lists.into_iter().flatten())
             .enforce_revocation_expiration();
     }
-    builder
+    let verifier = builder
         .build()
-        .map_err(|error| TlsError::in_file(path, error))
+        .map_err(|error| TlsError::in_file(path, error))?;
+    Ok(Arc::new(StrictVerifier::new(verifier)))
 }
 
 /// The revocation lists in a file: several as PEM, or one as DER.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use kordon::cli::run::Running;
 use kordon::demo::broker::{Broker, BrokerSettings};
 use kordon::demo::client::{Client, ClientError};
+use rcgen::KeyPair;
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,6 +57,8 @@ pub struct Setup {
     /// The years until which the lists `0.crl`, `1.crl` … of the authority hold; each revokes
     /// the serial number 66.
     pub lists: Vec<i32>,
+    /// Certificates of more authorities for `ca.pem`.
+    pub authorities: String,
     /// The proxy is a process of its own.
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
@@ -99,6 +103,7 @@ impl Lab {
                 "{mtls: {from: cn, shared: true}, tenant: shop}".to_owned(),
             ),
             lists: Vec::new(),
+            authorities: String::new(),
             child: false,
             pieces: false,
             late_broker: false,
@@ -118,6 +123,8 @@ impl Lab {
         let pki = setup.tls.then(Pki::new);
         if let Some(pki) = &pki {
             pki.write(dir.path());
+            let authorities = format!("{}{}", pki.ca, setup.authorities);
+            fs::write(dir.path().join("ca.pem"), authorities).unwrap();
             for (at, until) in setup.lists.iter().enumerate() {
                 let path = dir.path().join(format!("{at}.crl"));
                 fs::write(path, pki.revoked(&[66], *until)).unwrap();
@@ -239,6 +246,15 @@ impl Lab {
     /// A client of `mesh` that shows this certificate.
     pub async fn mesh(&self, shown: Option<Shown>) -> Result<Client, ClientError> {
         let tls = self.pki.as_ref().unwrap().showing(shown);
+        Client::connect_tls(self.address("mesh"), "localhost", tls, "it").await
+    }
+
+    /// A client of `mesh` that shows this chain.
+    pub async fn mesh_chain(
+        &self,
+        shown: (Vec<CertificateDer<'static>>, KeyPair),
+    ) -> Result<Client, ClientError> {
+        let tls = self.pki.as_ref().unwrap().showing_chain(Some(shown));
         Client::connect_tls(self.address("mesh"), "localhost", tls, "it").await
     }
 

@@ -98,6 +98,24 @@ impl Pki {
         (certificate.der().clone(), key)
     }
 
+    /// An authority that this one has signed.
+    pub fn authority(&self, name: &str, adapt: impl FnOnce(&mut CertificateParams)) -> Pki {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        adapt(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Pki { issuer, ca }
+    }
+
+    /// The authority's own certificate.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap()
+    }
+
     /// A client's settings that trust this authority; `None`: without a certificate.
     pub fn client(&self, signed_by: &Pki, common_names: Option<&[&str]>) -> Arc<ClientConfig> {
         self.client_and_thumbprint(signed_by, common_names).0
@@ -124,6 +142,15 @@ impl Pki {
 
     /// A client's settings that trust this authority and show this certificate.
     pub fn showing(&self, shown: Option<Shown>) -> Arc<ClientConfig> {
+        let shown = shown.map(|(leaf, key)| (vec![leaf], key));
+        self.showing_chain(shown)
+    }
+
+    /// The same with a chain, which is shown as it is: the key need not even belong to it.
+    pub fn showing_chain(
+        &self,
+        shown: Option<(Vec<CertificateDer<'static>>, KeyPair)>,
+    ) -> Arc<ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
         roots.add(ca).unwrap();
@@ -132,11 +159,13 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let Some((certificate, key)) = shown else {
+        let Some((chain, key)) = shown else {
             return Arc::new(builder.with_no_client_auth());
         };
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = builder.with_client_auth_cert(vec![certificate], key);
-        Arc::new(config.unwrap())
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let certified = rustls::sign::CertifiedKey::new(chain, key);
+        let resolver = rustls::sign::SingleCertAndKey::from(certified);
+        Arc::new(builder.with_client_cert_resolver(Arc::new(resolver)))
     }
 }
