@@ -12,6 +12,7 @@ mod limits;
 mod passage;
 mod policy;
 mod quota;
+mod rotation;
 mod routing;
 mod schema;
 mod session;
