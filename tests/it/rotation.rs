@@ -387,3 +387,23 @@ fn mount(lab: &Lab, turn: i32, files: &[(&str, String)]) {
         let _ = fs::remove_dir_all(lab.path(&format!("..{}", turn - 1)));
     }
 }
+
+#[tokio::test]
+async fn an_idle_connection_with_tls_holds_little() {
+    const BUDGET_KIB: i64 = 64;
+    let lab = Lab::with(|setup| (setup.child, setup.tls) = (true, true));
+    let tls = shows(&lab, named("alice", 70));
+    let mut open = Vec::new();
+    let mut before = 0;
+    for number in 0..250 {
+        if number == 50 {
+            before = lab.resident_kib();
+        }
+        let mut client = connect(&lab, &tls).await.unwrap();
+        client.call(3, &versions("it")).await.unwrap();
+        open.push(client);
+    }
+    let each = (lab.resident_kib() - before) / 200;
+    println!("{each} KiB for each");
+    assert!(each < BUDGET_KIB, "{each} KiB for each connection");
+}

@@ -2,10 +2,11 @@
 //! tell when they are not. Kubernetes replaces a mounted file by moving a symbolic link in one of
 //! the directories above it, so every link on the way to a file counts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 /// How many links are followed on the way to one file, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -13,6 +14,9 @@ const LINKS_MAX: usize = 40;
 const DEPTH_MAX: usize = 16;
 /// How many files of a directory are looked at.
 const FILES_MAX: usize = 20_000;
+
+/// A directory's device, number and birth: numbers are given again once they are free.
+pub(super) type Identity = (u64, u64, Option<SystemTime>);
 
 /// What tells one state of files from another: where they are stored, their sizes and times,
 /// read through links. A directory counts with everything below it.
@@ -36,14 +40,15 @@ pub(super) fn fingerprint(paths: &[PathBuf]) -> u64 {
 
 /// The directories in which something happens when one of the files is replaced, with what tells
 /// a directory from a later one of the same name.
-pub(super) fn directories(paths: &[PathBuf]) -> BTreeSet<(PathBuf, (u64, u64))> {
+pub(super) fn directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Identity> {
     let mut all = BTreeSet::new();
     for path in paths {
         visit(path, &mut |path| on_the_way(path, &mut all));
     }
     let identified = all.into_iter().filter_map(|path| {
         let metadata = std::fs::metadata(&path).ok()?;
-        Some((path, (metadata.dev(), metadata.ino())))
+        let identity = (metadata.dev(), metadata.ino(), metadata.created().ok());
+        Some((path, identity))
     });
     identified.collect()
 }
@@ -169,7 +174,7 @@ mod tests {
         let base = dir.path().canonicalize().unwrap();
         let watched = |path: PathBuf| -> Vec<PathBuf> {
             let all = directories(&[path]);
-            all.into_iter().map(|(path, _)| path).collect()
+            all.into_keys().collect()
         };
         let both = [base.clone(), base.join("..1")];
         assert_eq!(watched(base.join("tls.crt")), both);

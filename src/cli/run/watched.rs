@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -58,21 +59,23 @@ impl Unit {
         }
     }
 
-    /// Makes it again if its files have changed, or in any case with `force`.
-    fn look(&mut self, force: bool, proxy: &Proxy, readiness: &Readiness) {
-        for attempt in 1..=ATTEMPTS {
+    /// Makes it again if its files have changed, or in any case with `force`; returns whether
+    /// they have.
+    fn look(&mut self, force: bool, proxy: &Proxy, readiness: &Readiness) -> bool {
+        for _ in 0..ATTEMPTS {
             let before = files::fingerprint(&self.paths);
             if before == self.seen && !force {
-                return;
+                return false;
             }
             let mut problems = Problems::default();
             (self.rebuild)(proxy, &mut problems);
             let is_moving = files::fingerprint(&self.paths) != before;
             // A certificate of before a change with a key of after it is no news.
-            if problems.has_errors() && is_moving && attempt < ATTEMPTS {
+            if problems.has_errors() && is_moving {
+                self.seen = before;
                 continue;
             }
-            self.seen = before;
+            let has_changed = std::mem::replace(&mut self.seen, before) != before;
             match problems.has_errors() {
                 true => self.failed(&problems, proxy, readiness),
                 false => {
@@ -80,8 +83,10 @@ impl Unit {
                     readiness.clear(&self.subject);
                 }
             }
-            return;
+            return has_changed || is_moving;
         }
+        // Looked at again soon.
+        true
     }
 
     fn failed(&self, problems: &Problems, proxy: &Proxy, readiness: &Readiness) {
@@ -100,6 +105,8 @@ impl Unit {
 /// Every unit of the process.
 pub(super) struct Watched {
     units: Mutex<Vec<Unit>>,
+    /// Files have changed, and with them perhaps the directories that tell of changes.
+    has_changed: AtomicBool,
     proxy: Arc<Proxy>,
     readiness: Readiness,
 }
@@ -108,6 +115,7 @@ impl Watched {
     pub(super) fn new(units: Vec<Unit>, proxy: Arc<Proxy>, readiness: Readiness) -> Watched {
         Watched {
             units: Mutex::new(units),
+            has_changed: AtomicBool::new(true),
             proxy,
             readiness,
         }
@@ -117,7 +125,9 @@ impl Watched {
     pub(super) fn look(&self, force: bool) {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
         for unit in units.iter_mut() {
-            unit.look(force, &self.proxy, &self.readiness);
+            if unit.look(force, &self.proxy, &self.readiness) {
+                self.has_changed.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -160,10 +170,14 @@ impl Watch {
 fn run(watched: &Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
     let mut kernel = Kernel::new(waker);
     loop {
-        kernel.follow(&watched.paths());
-        // What has changed between the start and the first watch, or the last look and this one.
+        let mut wait = POLL;
+        if watched.has_changed.swap(false, Ordering::Relaxed) {
+            kernel.follow(&watched.paths());
+            // What came before the watch was in place: looked at again, and soon.
+            wait = QUIET;
+        }
         watched.look(false);
-        match woken.recv_timeout(POLL) {
+        match woken.recv_timeout(wait) {
             Ok(Wake::Change) if settle(woken) => {}
             Err(RecvTimeoutError::Timeout) => {}
             _ => return,
@@ -191,7 +205,7 @@ fn since(begun: Instant) -> Duration {
 /// The kernel's word that something happens in a directory.
 struct Kernel {
     watcher: Option<RecommendedWatcher>,
-    directories: BTreeMap<PathBuf, (u64, u64)>,
+    directories: BTreeMap<PathBuf, files::Identity>,
     has_failed: bool,
 }
 
@@ -220,7 +234,7 @@ impl Kernel {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let wanted: BTreeMap<_, _> = files::directories(paths).into_iter().collect();
+        let wanted = files::directories(paths);
         self.directories.retain(|path, id| {
             let stays = wanted.get(path) == Some(id);
             if !stays {
