@@ -65,7 +65,17 @@ fn body(status: &Status, out: &mut String) -> fmt::Result {
         out.push_str("</tr>\n");
     }
 
-    out.push_str("</table>\n<h2>Connections</h2>\n");
+    out.push_str("</table>\n");
+    if !status.expiries.is_empty() {
+        out.push_str("<h2>Certificates</h2>\n<table><tr><th>of<th>listener<th>ends</tr>\n");
+        for one in &status.expiries {
+            let (what, listener) = (Text(one.what), Text(&one.listener));
+            let ends = rfc3339_ms(one.ends);
+            writeln!(out, "<tr><td>{what}<td>{listener}<td>{ends}</tr>")?;
+        }
+        out.push_str("</table>\n");
+    }
+    out.push_str("<h2>Connections</h2>\n");
     if status.connections.is_empty() {
         out.push_str("<p>None open.</p>\n");
     } else {

@@ -13,7 +13,7 @@ struct State {
     /// Why not; `None`: ready.
     reason: Option<String>,
     /// By subject, so that a note replaces the last one on the same subject.
-    notes: BTreeMap<&'static str, String>,
+    notes: BTreeMap<String, String>,
 }
 
 impl Readiness {
@@ -39,12 +39,12 @@ impl Readiness {
 
     /// Something an operator should know although the process serves: for example that a new
     /// version of the policies was not taken. Shown until [`Readiness::clear`].
-    pub fn note(&self, subject: &'static str, text: impl Into<String>) {
-        self.lock().notes.insert(subject, text.into());
+    pub fn note(&self, subject: impl Into<String>, text: impl Into<String>) {
+        self.lock().notes.insert(subject.into(), text.into());
     }
 
     /// Takes the note on a subject back.
-    pub fn clear(&self, subject: &'static str) {
+    pub fn clear(&self, subject: &str) {
         self.lock().notes.remove(subject);
     }
 
@@ -54,7 +54,7 @@ impl Readiness {
     }
 
     /// The notes, by subject.
-    pub fn notes(&self) -> BTreeMap<&'static str, String> {
+    pub fn notes(&self) -> BTreeMap<String, String> {
         self.lock().notes.clone()
     }
 

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::AdminState;
 use crate::clock;
+use crate::telemetry::Recorder;
 use crate::telemetry::audit::rfc3339_ms;
 
 /// What only the running program knows. Called for each request of a page: cheap, never blocking.
@@ -58,6 +59,30 @@ pub struct PolicyStatus {
     pub files: Vec<String>,
 }
 
+/// The end of a certificate or of a revocation list.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExpiryStatus {
+    /// `listener`, `revocation list` or `upstream`.
+    pub what: &'static str,
+    /// The configured name; empty for the upstream.
+    pub listener: String,
+    /// When it ends.
+    #[serde(serialize_with = "rfc3339")]
+    pub ends: SystemTime,
+}
+
+impl ExpiryStatus {
+    fn all(recorder: &Recorder) -> Vec<Self> {
+        let all = recorder.expiries().into_iter();
+        all.map(|(what, listener, ends)| Self {
+            what: what.as_str(),
+            listener: listener.to_string(),
+            ends,
+        })
+        .collect()
+    }
+}
+
 /// Everything the status page shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -72,9 +97,11 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What an operator should know although the process serves.
-    pub notes: BTreeMap<&'static str, String>,
+    pub notes: BTreeMap<String, String>,
     /// The listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// When certificates and revocation lists end.
+    pub expiries: Vec<ExpiryStatus>,
     /// Open connections by tenant, then by listener.
     pub connections: BTreeMap<String, BTreeMap<String, u64>>,
     /// The policies in force.
@@ -96,6 +123,7 @@ impl Status {
             reason,
             notes: state.readiness.notes(),
             listeners: state.source.listeners(),
+            expiries: ExpiryStatus::all(&state.recorder),
             connections: state.recorder.connections(),
             policy_age_seconds: age.unwrap_or_default().as_secs(),
             policy,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock;
-use crate::telemetry::{Direction, Outcome};
+use crate::telemetry::{Direction, Expiring, Outcome};
 
 struct Fixed;
 
@@ -180,6 +180,11 @@ fn the_status_is_the_same_as_json_and_as_a_page() {
     endpoint.state.readiness.ready();
     let _connection = endpoint.state.recorder.connection("<b>\"&'", "app");
 
+    let ends = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+    let recorder = &endpoint.state.recorder;
+    recorder.expiry(Expiring::Listener, "app<i>", Some(ends));
+    recorder.expiry(Expiring::Upstream, "", Some(ends));
+    recorder.expiry(Expiring::Upstream, "", None);
     let status: Value = serde_json::from_str(&endpoint.get("/api/status").body).unwrap();
     assert_eq!(status["ready"], true);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
@@ -188,6 +193,9 @@ fn the_status_is_the_same_as_json_and_as_a_page() {
         "localhost:19093"
     );
     assert_eq!(status["connections"]["<b>\"&'"]["app"], 1);
+    let expiry = serde_json::json!(
+        {"what": "listener", "listener": "app<i>", "ends": "1970-01-02T00:00:00.000Z"});
+    assert_eq!(status["expiries"], serde_json::json!([expiry]));
     assert_eq!(status["policy"]["digest"], "ab12");
     assert!((90..100).contains(&status["policy_age_seconds"].as_u64().unwrap()));
 
@@ -196,6 +204,10 @@ fn the_status_is_the_same_as_json_and_as_a_page() {
     assert!(
         page.head
             .contains("content-security-policy: default-src 'none'")
+    );
+    assert!(
+        page.body
+            .contains("app&lt;i&gt;<td>1970-01-02T00:00:00.000Z")
     );
     assert!(page.body.contains("4 → <code>localhost:19093</code>"));
     assert!(page.body.contains("&lt;b&gt;&quot;&amp;&#39;"));

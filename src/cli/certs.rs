@@ -217,7 +217,7 @@ mod tests {
     use crate::net::settings::{ClientAuth, ClientTls, ServerTls};
     use crate::net::stream::Stream;
     use crate::net::testing::connected;
-    use crate::net::tls::{client_config, server_config};
+    use crate::net::tls::{Offer, client_config};
 
     fn options(out: &Path, clients: &[&str]) -> Options {
         Options {
@@ -248,13 +248,14 @@ mod tests {
             client_ca: Some(file("ca.pem")),
             client_auth: ClientAuth::Required,
             crl: Vec::new(),
+            recheck: false,
         };
         let client = ClientTls {
             ca: Some(file("ca.pem")),
             identity: Some((file("orders-service.pem"), file("orders-service.key"))),
         };
         let (server, client) = (
-            server_config(&server).unwrap(),
+            Offer::load(&server).unwrap().config,
             client_config(&client).unwrap(),
         );
         for name in ["localhost", "127.0.0.1", "broker-1.kordon.example"] {

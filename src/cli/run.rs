@@ -1,5 +1,9 @@
 //! `kordon run`: reads the configuration, opens the listeners, and serves until SIGTERM.
 
+mod files;
+mod units;
+mod watched;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +18,7 @@ use tokio::sync::watch;
 use crate::admin::{
     AdminState, BrokerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
 };
-use crate::config::{Authorization, Config, Guards, guards};
+use crate::config::{Authorization, Config, Guards};
 use crate::identity::issuers::Issuers;
 use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings};
@@ -35,6 +39,8 @@ use crate::telemetry::audit::Audit;
 use crate::upstream::Cluster;
 use crate::upstream::dial::Dialer;
 use crate::{apis, clock};
+
+use watched::{Unit, Watch, Watched};
 
 /// How long connections may take to finish what they owe after SIGTERM.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
@@ -100,8 +106,9 @@ fn wait_for_signals(running: &Running) -> std::io::Result<()> {
 /// A proxy that serves.
 pub struct Running {
     proxy: Arc<Proxy>,
-    config: Config,
     readiness: Readiness,
+    watched: Arc<Watched>,
+    watch: Option<Watch>,
     doors: Doors,
     control: Option<JoinHandle<()>>,
     end: watch::Sender<bool>,
@@ -116,6 +123,9 @@ impl Running {
         let Some(config) = config.filter(|_| !problems.has_errors()) else {
             return Err(problems);
         };
+        let config = Arc::new(config);
+        // Before the files are read, so that a change meanwhile is noticed.
+        let units = units::units(&config);
         let snapshot = snapshot(&config, guards, 1, None, &mut problems);
         let (doors, changes) = listen::doors();
         let listeners = listeners(&config, &doors, &mut problems);
@@ -157,12 +167,19 @@ impl Running {
             numbers: AtomicU64::new(0),
         });
         proxy.cluster.watch(Arc::clone(&proxy) as _);
-        Self::serve(proxy, config, doors, changes)
+        for listener in &proxy.listeners {
+            units::listener_expiry(&proxy.recorder, listener);
+        }
+        if let Some(settings) = &config.upstream.tls {
+            units::upstream_expiry(&proxy.recorder, settings);
+        }
+        Self::serve(proxy, &config, units, doors, changes)
     }
 
     fn serve(
         proxy: Arc<Proxy>,
-        config: Config,
+        config: &Config,
+        units: Vec<Unit>,
         doors: Doors,
         changes: listen::Changes,
     ) -> Result<Running, Problems> {
@@ -195,6 +212,15 @@ impl Running {
         }
         let readiness = Readiness::new();
         readiness.not_ready("no list of brokers from the cluster yet");
+        let watched = Watched::new(units, Arc::clone(&proxy), readiness.clone());
+        let watched = Arc::new(watched);
+        let watch = match Watch::start(Arc::clone(&watched)) {
+            Ok(watch) => watch,
+            Err(error) => {
+                problems.error_without_place(format!("cannot start a thread: {error}"));
+                return Err(problems);
+            }
+        };
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -225,8 +251,9 @@ impl Running {
         }
         Ok(Running {
             proxy,
-            config,
             readiness,
+            watched,
+            watch: Some(watch),
             doors,
             control: Some(control),
             end,
@@ -234,52 +261,18 @@ impl Running {
         })
     }
 
-    /// Reads policies and schemas again. A bad new version leaves the old one in force, and
-    /// says so in the log, in `/readyz` and in a metric.
+    /// Makes everything again that is made of files, changed or not, and opens the audit file
+    /// anew. What cannot be made stays as it was, and the log, `/readyz` and a metric say so.
     pub fn reload(&self) {
         self.proxy.audit.reopen();
-        let mut problems = Problems::default();
-        let guards = match &self.config.policies {
-            Some(dir) => guards::load(dir, &mut problems),
-            None => Guards::default(),
-        };
-        if self.config.schemas.is_none() {
-            guards.need_schemas(&mut problems);
-        }
-        let old = self.proxy.snapshot.load_full();
-        let generation = old.generation + 1;
-        let new = snapshot(
-            &self.config,
-            guards,
-            generation,
-            Some(&old.quotas),
-            &mut problems,
-        );
-        if problems.has_errors() {
-            for problem in &problems.list {
-                let place = problem.place.as_ref().map(ToString::to_string);
-                tracing::error!(place, "{}", problem.message);
-            }
-            self.proxy.recorder.policy_reload_failure();
-            self.readiness.note(
-                "policies",
-                "the last change holds errors and is not in force",
-            );
-            return;
-        }
-        self.readiness.clear("policies");
-        let loaded = new.loaded;
-        tracing::info!(digest = new.digest, generation, "policies in force");
-        self.proxy.snapshot.store(Arc::new(new));
-        self.proxy
-            .recorder
-            .policy_in_force(PolicyInForce { generation, loaded });
+        self.watched.look(true);
     }
 
     /// Stops accepting, lets connections finish what they owe, and ends.
     pub fn stop(mut self) {
         tracing::info!("draining");
         self.readiness.not_ready("draining");
+        self.watch.take().into_iter().for_each(Watch::stop);
         self.doors.close_all();
         let _ = self.proxy.draining.send(true);
         let begun = clock::now();
@@ -408,7 +401,7 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
     for (index, listener) in config.listeners.iter().enumerate() {
         let tls = match &listener.net.tls {
             None => None,
-            Some(settings) => match crate::net::tls::server_config(settings) {
+            Some(settings) => match crate::net::tls::Offer::load(settings) {
                 Ok(config) => Some(config),
                 Err(error) => {
                     say(problems, &error);

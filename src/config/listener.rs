@@ -186,6 +186,7 @@ fn server_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Ser
     let client_ca = fields.take("clientCa");
     let auth = fields.take("clientAuth");
     let crl = fields.take("crl");
+    let recheck = fields.take("recheck");
     fields.finish(problems);
     let client_auth = auth.map_or(Some(ClientAuth::None), |n| {
         let words = [
@@ -219,6 +220,15 @@ fn server_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Ser
             )
             .help("add `clientCa: ca.pem, clientAuth: required`");
     }
+    if let (Some(node), Some(ClientAuth::None)) = (recheck, client_auth) {
+        problems
+            .error(
+                &node.place,
+                "`recheck` has no effect without `clientAuth: required`",
+            )
+            .help("it ends connections whose client certificate no longer holds");
+    }
+    let recheck = recheck.map_or(Some(false), |n| n.boolean(problems));
     let crl = crl.map(|n| revocation_lists(n, paths, problems));
     let mut file = |n: Option<&Node>| n.and_then(|n| paths.file(n, problems));
     let (cert, key, ca) = (file(cert), file(key), file(client_ca));
@@ -231,6 +241,7 @@ fn server_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Ser
             Some(crl) => crl?,
             None => Vec::new(),
         },
+        recheck: recheck?,
     })
 }
 

@@ -36,6 +36,11 @@ impl Issuers {
         }
     }
 
+    /// One for each issuer, in the order of the configuration.
+    pub fn verifiers(&self) -> &[Verifier] {
+        &self.verifiers
+    }
+
     /// The longest token accepted, in bytes.
     pub fn token_bytes_max(&self) -> usize {
         self.token_bytes_max

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
@@ -191,14 +192,14 @@ impl<'a> Unverified<'a> {
 pub struct Verifier {
     settings: TokenSettings,
     allowed: Vec<(&'static str, Algorithm, KeyKind)>,
-    keys: KeySet,
+    keys: ArcSwap<KeySet>,
 }
 
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verifier")
             .field("issuer", &self.settings.issuer)
-            .field("keys", &self.keys.len())
+            .field("keys", &self.key_count())
             .finish_non_exhaustive()
     }
 }
@@ -221,13 +222,19 @@ impl Verifier {
         Ok(Self {
             settings: settings.clone(),
             allowed,
-            keys: KeySet::parse(jwks_json)?,
+            keys: ArcSwap::from_pointee(KeySet::parse(jwks_json)?),
         })
+    }
+
+    /// Takes the issuer's newest keys; a text that is no JWK set changes nothing.
+    pub fn replace_keys(&self, jwks_json: &str) -> Result<(), KeySetError> {
+        self.keys.store(Arc::new(KeySet::parse(jwks_json)?));
+        Ok(())
     }
 
     /// How many keys can verify a signature.
     pub fn key_count(&self) -> usize {
-        self.keys.len()
+        self.keys.load().len()
     }
 
     /// The principal that `token` proves at `now` to be at the other end of a connection that
@@ -279,7 +286,8 @@ impl Verifier {
             Some(Value::String(kid)) => Some(kid.as_str()),
             Some(_) => return Err(TokenError::Key),
         };
-        let key = self.keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
+        let keys = self.keys.load();
+        let key = keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
         let (signature, signed) = (token.signature, token.signed.as_bytes());
         let verified = jsonwebtoken::crypto::verify(signature, signed, &key.verifying, algorithm);
         match verified {

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::telemetry::CertificateEnd;
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use crate::net::verifier::Unfit;
@@ -14,6 +15,19 @@ pub enum HandshakeFault {
     Gone,
     /// A check failed.
     Refused(String),
+}
+
+/// Why a client certificate that was good is refused now.
+pub fn certificate_fault(error: &Error) -> (CertificateEnd, String) {
+    use CertificateError as Fault;
+    let end = match error {
+        Error::InvalidCertificate(Fault::Expired | Fault::ExpiredContext { .. }) => {
+            CertificateEnd::Expired
+        }
+        Error::InvalidCertificate(Fault::Revoked) => CertificateEnd::Revoked,
+        _ => CertificateEnd::Refused,
+    };
+    (end, refused(error))
 }
 
 /// What a failed [`Stream::accept`](super::stream::Stream::accept) means.

@@ -50,6 +50,9 @@ pub struct ServerTls {
     /// Revocation lists, PEM or DER. Where there is one, each certificate needs a list of its
     /// issuer that is in force.
     pub crl: Vec<PathBuf>,
+    /// Whether a connection ends with its certificate: once that has expired, or would be
+    /// refused by files that have changed since.
+    pub recheck: bool,
 }
 
 /// Whether a client certificate is asked for.

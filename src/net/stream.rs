@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, tcp};
@@ -80,6 +80,14 @@ impl Stream {
         match self {
             Self::Plain(_) => &[],
             Self::Tls(tls) => tls.get_ref().1.peer_certificates().unwrap_or_default(),
+        }
+    }
+
+    /// Whether the session goes on from an earlier one, so that what it proves was proven then.
+    pub fn is_resumed(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 

@@ -96,8 +96,9 @@ pub(crate) fn serving(leaf: Leaf, client_ca: Option<PathBuf>) -> Arc<ServerConfi
         client_ca,
         client_auth,
         crl: Vec::new(),
+        recheck: false,
     };
-    tls::server_config(&settings).unwrap()
+    tls::Offer::load(&settings).unwrap().config
 }
 
 /// A client's settings.

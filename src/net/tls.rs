@@ -1,23 +1,28 @@
 //! Files become TLS settings: what a listener offers and what brokers are held to. TLS 1.2 and
 //! 1.3 with aws-lc-rs, named explicitly so that no process-wide default decides. A mistake names
-//! the file it is in. The handshakes themselves are in [`stream`](crate::net::stream).
+//! the file it is in. The handshakes themselves are in [`stream`](crate::net::stream); what a
+//! listener offers is in [`offer`].
+
+pub mod offer;
+mod tickets;
+
+pub use offer::Offer;
+pub use tickets::TICKET_LIFETIME;
 
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::net::settings::{ClientAuth, ClientTls, ServerTls};
-use crate::net::verifier::StrictVerifier;
+use crate::net::settings::ClientTls;
 
 /// The longest PEM file read, in bytes; a system's whole bundle has about 250 KiB.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -58,64 +63,6 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
-
-/// What a listener offers its clients.
-pub fn server_config(settings: &ServerTls) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(VERSIONS)
-        .map_err(|error| TlsError::new(error.to_string()))?;
-    let builder = match (settings.client_auth, &settings.client_ca) {
-        (ClientAuth::None, None) => builder.with_no_client_auth(),
-        (auth @ (ClientAuth::Required | ClientAuth::Requested), Some(path)) => {
-            builder.with_client_cert_verifier(client_verifier(settings, path, auth)?)
-        }
-        (ClientAuth::Required, None) => {
-            return Err(TlsError::new("`clientAuth: required` needs `clientCa`"));
-        }
-        (ClientAuth::Requested, None) => {
-            return Err(TlsError::new("`clientAuth: requested` needs `clientCa`"));
-        }
-        // Silence here would let the operator believe that certificates are checked.
-        (ClientAuth::None, Some(_)) => {
-            return Err(TlsError::new(
-                "`clientCa` has no effect with `clientAuth: none`",
-            ));
-        }
-    };
-    let mut config = builder
-        .with_single_cert(chain(&settings.cert)?, private_key(&settings.key)?)
-        .map_err(|error| pair_error(&settings.cert, &settings.key, &error))?;
-    // No resumption: Kafka connections are long, tickets cost memory for each idle one, and a
-    // resumed session would not show its client certificate to a changed `clientCa`.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
-}
-
-fn client_verifier(
-    settings: &ServerTls,
-    path: &Path,
-    auth: ClientAuth,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = Arc::new(authorities(path)?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-    if auth == ClientAuth::Requested {
-        builder = builder.allow_unauthenticated();
-    }
-    if !settings.crl.is_empty() {
-        let lists = settings.crl.iter().map(|path| revocation_lists(path));
-        let lists: Vec<_> = lists.collect::<Result<_, _>>()?;
-        // The whole chain is checked, and what no list speaks about is refused: that is rustls'
-        // own default, while a list that is out of date would count without this.
-        builder = builder
-            .with_crls(lists.into_iter().flatten())
-            .enforce_revocation_expiration();
-    }
-    let verifier = builder
-        .build()
-        .map_err(|error| TlsError::in_file(path, error))?;
-    Ok(Arc::new(StrictVerifier::new(verifier)))
-}
 
 /// The revocation lists in a file: several as PEM, or one as DER.
 pub fn revocation_lists(
@@ -159,6 +106,11 @@ pub fn client_config(settings: &ClientTls) -> Result<Arc<ClientConfig>, TlsError
     };
     config.resumption = Resumption::in_memory_sessions(BROKER_SESSIONS_MAX);
     Ok(Arc::new(config))
+}
+
+/// When the first certificate in a file ends.
+pub fn expiry(path: &Path) -> Result<Option<SystemTime>, TlsError> {
+    Ok(chain(path)?.first().and_then(|leaf| offer::end_of(leaf)))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -4,6 +4,7 @@
 //! fetch sessions keep Kafka's own meaning.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +17,14 @@ use tokio::time::timeout;
 
 use super::client::{Client, Place};
 use super::listener::Identity;
+use super::recheck::{Ended, Recheck};
 use super::{Permit, Proxy, prove, requests, responses};
 use crate::broker::Target;
-use crate::clock;
 use crate::identity::binding::Thumbprint;
 use crate::identity::mechanisms::Mechanisms;
 use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
+use crate::net::tls::Offer;
 use crate::principal::Principal;
 use crate::session::handshake::{self, Failure, Handshake, Identified, Step};
 use crate::session::inflight::InFlight;
@@ -30,6 +32,7 @@ use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
 use crate::upstream::dial::{DialError, DialFailure};
 use crate::wire::frame;
+use crate::{clock, telemetry};
 
 /// How long a client may take to prove who it is.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -99,19 +102,15 @@ pub async fn serve(
         target,
         certificate: None,
     };
-    let tls = async {
-        match &listener.tls {
-            None => Stream::plain(socket),
-            Some(config) => Stream::accept(socket, config, HANDSHAKE_TIMEOUT).await,
-        }
-    };
-    let mut stream = match tls.await {
+    let mut offers = listener.tls.as_ref().map(watch::Sender::subscribe);
+    let mut stream = match place.accept(socket, offers.as_mut()).await {
         Ok(stream) => stream,
         Err(error) => {
             place.no_handshake(&error);
             return;
         }
     };
+    let mut recheck = Recheck::new(listener, &stream, offers);
     if let Target::Bootstrap = target {
         place.target = listener.target_of(stream.server_name());
     }
@@ -123,6 +122,7 @@ pub async fn serve(
     let identifying = place.identify(&mut stream, &mut buffer);
     let identified = tokio::select! {
         identified = timeout(AUTHENTICATION_TIMEOUT, identifying) => identified,
+        ended = recheck.ended() => return place.certificate_ended(stream, ended).await,
         _ = draining.wait_for(|draining| *draining) => return,
     };
     let Ok(Some(who)) = identified else { return };
@@ -130,6 +130,7 @@ pub async fn serve(
     if buffer.is_empty() {
         tokio::select! {
             readable = stream.readable() => if readable.is_err() { return },
+            ended = recheck.ended() => return place.certificate_ended(stream, ended).await,
             _ = draining.wait_for(|draining| *draining) => return,
         }
     }
@@ -144,7 +145,7 @@ pub async fn serve(
     };
     let client = Client::new(&place, who, addr);
     proxy.recorder.upstream_opened();
-    run(client, stream, upstream, buffer, draining).await;
+    run(client, stream, upstream, buffer, draining, &mut recheck).await;
     proxy.recorder.upstream_closed();
 }
 
@@ -154,6 +155,7 @@ async fn run(
     mut upstream: Stream,
     buffer: BytesMut,
     draining: watch::Receiver<bool>,
+    recheck: &mut Recheck,
 ) {
     let in_flight_max = client.proxy.bounds.in_flight_max;
     let link = Link {
@@ -188,6 +190,12 @@ async fn run(
             },
             end = &mut responses => end,
             end = &mut session => end,
+            (why, detail) = recheck.ended() => {
+                let client = link.client.borrow();
+                client.proxy.recorder.certificate_end(why);
+                client.refused_otherwise(None, None, Reason::Authentication, detail, None);
+                End::Now
+            }
         }
     };
     link.client.borrow().ended(&mut link.inflight.borrow_mut());
@@ -260,6 +268,30 @@ fn stage(error: &DialError) -> DialStage {
 }
 
 impl Place<'_> {
+    /// The connection as its bytes are to be read: with TLS once the handshake is done, and for
+    /// a resumed session once it is known that it still proves what it did.
+    async fn accept(
+        &self,
+        socket: TcpStream,
+        offers: Option<&mut watch::Receiver<Arc<Offer>>>,
+    ) -> io::Result<Stream> {
+        let Some(offers) = offers else {
+            return Stream::plain(socket);
+        };
+        let offer = Arc::clone(&offers.borrow_and_update());
+        let stream = Stream::accept(socket, &offer.config, HANDSHAKE_TIMEOUT).await?;
+        let recorder = &self.proxy.recorder;
+        if !stream.is_resumed() {
+            recorder.handshake(telemetry::Handshake::Full);
+            return Ok(stream);
+        }
+        recorder.handshake(telemetry::Handshake::Resumed);
+        match offer.check_resumed(stream.peer_certificates(), clock::wall()) {
+            Ok(()) => Ok(stream),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
     /// Who is there. `buffer` is left with what the client sent behind its proof.
     async fn identify(&self, stream: &mut Stream, buffer: &mut BytesMut) -> Option<Identified> {
         match &self.listener.identity {
@@ -335,7 +367,7 @@ impl Place<'_> {
     }
 
     /// A failed TLS handshake. Who merely went away is counted, and no refusal.
-    fn no_handshake(&self, error: &std::io::Error) {
+    fn no_handshake(&self, error: &io::Error) {
         match handshake_fault(error) {
             HandshakeFault::Refused(detail) => self.refused(Method::Tls, detail),
             HandshakeFault::Gone => {
@@ -346,10 +378,21 @@ impl Place<'_> {
         }
     }
 
+    /// The certificate of a client that is not served yet no longer holds.
+    async fn certificate_ended(&self, mut stream: Stream, (why, detail): Ended) {
+        self.proxy.recorder.certificate_end(why);
+        self.refused(Method::Tls, detail);
+        linger(&mut stream).await;
+    }
+
     fn refused(&self, method: Method, detail: String) {
-        if method == Method::Tls {
+        if method == Method::Tls
+            && let Some(left_out) = self.listener.warnings.admit(clock::now())
+        {
             let (listener, peer) = (&self.listener.name, self.peer);
-            tracing::warn!(%listener, %peer, %detail, "client refused by TLS or its certificate");
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(%listener, %peer, %detail, left_out,
+                "client refused by TLS or its certificate");
         }
         self.proxy.recorder.authentication_failure(method);
         if !self.proxy.audit.is_on() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use crate::broker::{BrokerId, Target};
 use crate::identity::mechanisms::Mechanisms;
@@ -13,7 +13,9 @@ use crate::identity::settings::MtlsSettings;
 use crate::net::listen::Doors;
 use crate::net::ports::Ports;
 use crate::net::settings::{Advertise, ListenerSettings};
+use crate::net::tls::Offer;
 use crate::principal::Principal;
+use crate::telemetry::flood::Flood;
 
 /// How the clients of a listener prove who they are.
 #[derive(Debug)]
@@ -46,10 +48,12 @@ pub struct Listener {
     pub index: usize,
     /// Sockets.
     pub settings: ListenerSettings,
-    /// TLS towards clients.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// TLS towards clients, as the files say now; who must know of a change subscribes.
+    pub tls: Option<watch::Sender<Arc<Offer>>>,
     /// Identity.
     pub identity: Identity,
+    /// Bounds the warnings about clients that fail the handshake.
+    pub warnings: Flood,
     doors: Doors,
     brokers: Mutex<Brokers>,
 }
@@ -69,7 +73,7 @@ impl Listener {
     pub fn new(
         index: usize,
         settings: ListenerSettings,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Offer>,
         identity: Identity,
         doors: Doors,
     ) -> Self {
@@ -87,8 +91,9 @@ impl Listener {
             name,
             index,
             settings,
-            tls,
+            tls: tls.map(|offer| watch::Sender::new(Arc::new(offer))),
             identity,
+            warnings: Flood::default(),
             doors,
             brokers: Mutex::new(brokers),
         }

@@ -4,6 +4,7 @@
 //! * [`listener`]: what a client reaches, and the addresses it is told
 //! * [`connection`]: one client connection from its first byte to its last
 //! * [`prove`]: whether what a client brings proves who it is
+//! * [`recheck`]: connections that end with their certificate
 //! * [`client`]: what is known of the client of a connection
 //! * [`request`], [`weigh`], [`response`]: one message
 //! * [`passage`]: large Produce requests, from socket to socket
@@ -17,6 +18,7 @@ pub mod judge;
 pub mod listener;
 pub mod passage;
 pub mod prove;
+pub mod recheck;
 pub mod request;
 pub mod requests;
 pub mod response;

@@ -4,7 +4,10 @@
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+use super::label::{
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
+    Reloaded, ViolationAction,
+};
 use super::names::{self, Kind, Metric};
 use super::store::{self, API_SLOTS, DURATION_BUCKETS, Store};
 use crate::clock;
@@ -103,6 +106,10 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
             let labels = Method::ALL.iter().map(|l| l.as_str());
             page.each(metric, labels, &process.authentication_failures);
         }
+        names::HANDSHAKES => {
+            let labels = Handshake::ALL.iter().map(|l| l.as_str());
+            page.each(metric, labels, &process.handshakes);
+        }
         names::IN_FLIGHT => page.sample(metric, "", &[], process.in_flight.load(Relaxed)),
         names::FETCH_SESSIONS => page.sample(metric, "", &[], process.fetch_sessions.load(Relaxed)),
         names::UPSTREAM_CONNECTIONS => {
@@ -123,6 +130,17 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
             }
         }
         names::POLICY_RELOAD_FAILURES => page.one(metric, &process.policy_reload_failures),
+        names::RELOAD_FAILURES => {
+            let labels = Reloaded::ALL.iter().map(|l| l.as_str());
+            page.each(metric, labels, &process.reload_failures);
+        }
+        names::LISTENER_EXPIRY => expiries(store, metric, Expiring::Listener, page),
+        names::LIST_EXPIRY => expiries(store, metric, Expiring::RevocationList, page),
+        names::UPSTREAM_EXPIRY => expiries(store, metric, Expiring::Upstream, page),
+        names::CERTIFICATE_ENDS => {
+            let labels = CertificateEnd::ALL.iter().map(|l| l.as_str());
+            page.each(metric, labels, &process.certificate_ends);
+        }
         names::SPLICED_BYTES => page.one(metric, &process.spliced_bytes),
         names::AUDIT_LINES => page.one(metric, &process.audit_lines),
         names::AUDIT_DROPPED => {
@@ -132,6 +150,20 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
         names::ADMIN_REFUSED => page.one(metric, &process.admin_refused),
         // A test holds every row of the table against what is written here.
         _ => debug_assert!(false, "{} is not rendered", metric.name),
+    }
+}
+
+fn expiries(store: &Store, metric: &Metric, wanted: Expiring, page: &mut Page) {
+    for ((what, listener), ends) in store::lock(&store.process.expiries).iter() {
+        if *what == wanted {
+            let labels = [&**listener];
+            page.sample(
+                metric,
+                "",
+                &labels[..metric.labels.len()],
+                epoch_seconds(*ends),
+            );
+        }
     }
 }
 

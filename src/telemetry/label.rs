@@ -10,7 +10,8 @@ macro_rules! label {
         impl $name {
             /// Every value, in declaration order.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
-            /// How many values there are.
+            /// How many values there are; not every label has an array of cells.
+            #[allow(dead_code)]
             pub(crate) const COUNT: usize = Self::ALL.len();
 
             /// The label's text.
@@ -106,6 +107,54 @@ label! {
         Oauthbearer = "oauthbearer",
         /// An unknown SASL mechanism, or messages out of order.
         Sasl = "sasl",
+    }
+}
+
+label! {
+    /// What is made of files and made again when they change.
+    Reloaded {
+        /// Policies and schemas.
+        Policies = "policies",
+        /// What a listener offers: certificate, key, authorities, revocation lists.
+        ListenerTls = "listener_tls",
+        /// TLS towards the brokers.
+        UpstreamTls = "upstream_tls",
+        /// The keys of an issuer of tokens.
+        Keys = "keys",
+    }
+}
+
+label! {
+    /// How much of a TLS handshake with a client was done.
+    Handshake {
+        /// All of it.
+        Full = "full",
+        /// The client came back with a ticket.
+        Resumed = "resumed",
+    }
+}
+
+label! {
+    /// What a date is the end of.
+    Expiring {
+        /// A listener's own certificate.
+        Listener = "listener",
+        /// The revocation list of a listener that ends first.
+        RevocationList = "revocation list",
+        /// The certificate shown to brokers.
+        Upstream = "upstream",
+    }
+}
+
+label! {
+    /// Why a connection ended with its client certificate (`tls.recheck`).
+    CertificateEnd {
+        /// It has expired.
+        Expired = "expired",
+        /// It is on a revocation list.
+        Revoked = "revoked",
+        /// It is refused for another reason: its authority is no longer trusted, say.
+        Refused = "refused",
     }
 }
 

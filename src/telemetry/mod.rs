@@ -2,6 +2,7 @@
 //! process log ([`log`]). Recording costs one atomic addition; nothing here blocks the data path.
 
 pub mod audit;
+pub mod flood;
 pub mod log;
 pub mod names;
 
@@ -11,6 +12,9 @@ mod recorder;
 mod store;
 
 pub use exposition::Exposition;
-pub use label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+pub use label::{
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
+    Reloaded, ViolationAction,
+};
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use store::{DURATION_BUCKETS, PolicyInForce, TENANT_BYTES_MAX, TENANT_OVERFLOW, TENANTS_MAX};

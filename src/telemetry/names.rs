@@ -91,6 +91,8 @@ metrics! {
         "Client connections closed at once because `limits.connections` was reached.";
     AUTHENTICATION_FAILURES: Counter Count "kordon_authentication_failures_total" ["method"]
         "Clients that could not prove who they are.";
+    HANDSHAKES: Counter Count "kordon_tls_handshakes_total" ["kind"]
+        "TLS handshakes with clients that were finished: `full`, or `resumed` with a ticket.";
     IN_FLIGHT: Gauge Count "kordon_in_flight_requests" []
         "Requests forwarded whose answer has not been written yet.";
     FETCH_SESSIONS: Gauge Count "kordon_fetch_sessions" []
@@ -108,6 +110,18 @@ metrics! {
         "When the policy snapshot in force was loaded.";
     POLICY_RELOAD_FAILURES: Counter Count "kordon_policy_reload_failures_total" []
         "Policy changes that were not taken because they held errors.";
+
+    RELOAD_FAILURES: Counter Count "kordon_reload_failures_total" ["what"]
+        "Changes of files that were not taken because they held errors, by what they make.";
+    LISTENER_EXPIRY: Gauge Seconds
+        "kordon_listener_certificate_expiry_timestamp_seconds" ["listener"]
+        "When the certificate that a listener shows ends.";
+    LIST_EXPIRY: Gauge Seconds "kordon_revocation_list_expiry_timestamp_seconds" ["listener"]
+        "When the first of a listener's revocation lists ends and its clients are refused.";
+    UPSTREAM_EXPIRY: Gauge Seconds "kordon_upstream_certificate_expiry_timestamp_seconds" []
+        "When the certificate that is shown to brokers ends.";
+    CERTIFICATE_ENDS: Counter Count "kordon_connections_ended_by_certificate_total" ["cause"]
+        "Connections that ended because their client certificate no longer holds (`tls.recheck`).";
 
     AUDIT_LINES: Counter Count "kordon_audit_lines_total" []
         "Audit lines written.";

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use super::exposition::{self, Exposition};
-use super::label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+use super::label::{
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
+    Reloaded, ViolationAction,
+};
 use super::store::{self, PolicyInForce, Store, Tenant};
 use crate::clock;
 
@@ -62,6 +65,11 @@ impl Recorder {
         );
     }
 
+    /// A TLS handshake with a client was finished.
+    pub fn handshake(&self, kind: Handshake) {
+        add(&self.store.process.handshakes[kind as usize], 1);
+    }
+
     /// A broker connection could not be made.
     pub fn dial_failure(&self, stage: DialStage) {
         add(&self.store.process.dial_failures[stage as usize], 1);
@@ -93,9 +101,36 @@ impl Recorder {
         *store::lock(&self.store.process.policy) = Some(policy);
     }
 
-    /// A policy change was not taken.
-    pub fn policy_reload_failure(&self) {
-        add(&self.store.process.policy_reload_failures, 1);
+    /// A change of files was not taken.
+    pub fn reload_failure(&self, what: Reloaded) {
+        add(&self.store.process.reload_failures[what as usize], 1);
+        if what == Reloaded::Policies {
+            add(&self.store.process.policy_reload_failures, 1);
+        }
+    }
+
+    /// A connection ended because its client certificate no longer holds.
+    pub fn certificate_end(&self, why: CertificateEnd) {
+        add(&self.store.process.certificate_ends[why as usize], 1);
+    }
+
+    /// When something ends; `None`: it is no longer there, or has no end. `listener` is empty
+    /// for the upstream.
+    pub fn expiry(&self, what: Expiring, listener: &str, ends: Option<SystemTime>) {
+        let mut expiries = store::lock(&self.store.process.expiries);
+        let key = (what, Arc::from(listener));
+        match ends {
+            Some(ends) => expiries.insert(key, ends),
+            None => expiries.remove(&key),
+        };
+    }
+
+    /// What ends when: certificates and revocation lists, with the listener's name.
+    pub fn expiries(&self) -> Vec<(Expiring, Arc<str>, SystemTime)> {
+        let expiries = store::lock(&self.store.process.expiries);
+        let all = expiries.iter();
+        all.map(|((what, listener), ends)| (*what, Arc::clone(listener), *ends))
+            .collect()
     }
 
     /// Audit lines were written.

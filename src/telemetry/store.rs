@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use super::label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+use super::label::{
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
+    Reloaded, ViolationAction,
+};
 
 /// Tenants with series of their own; those that come later share [`TENANT_OVERFLOW`].
 pub const TENANTS_MAX: usize = 1000;
@@ -98,6 +101,7 @@ pub(super) struct Process {
     pub connections_accepted: AtomicU64,
     pub connections_refused: AtomicU64,
     pub authentication_failures: [AtomicU64; Method::COUNT],
+    pub handshakes: [AtomicU64; Handshake::COUNT],
     pub in_flight: AtomicI64,
     pub fetch_sessions: AtomicI64,
     pub upstream_connections: AtomicI64,
@@ -105,6 +109,11 @@ pub(super) struct Process {
     pub dial_failures: [AtomicU64; DialStage::COUNT],
     pub policy: Mutex<Option<PolicyInForce>>,
     pub policy_reload_failures: AtomicU64,
+    pub reload_failures: [AtomicU64; Reloaded::COUNT],
+    pub certificate_ends: [AtomicU64; CertificateEnd::COUNT],
+    /// By what ends and the listener's name, which is empty for the upstream: as many entries as
+    /// there are configured files.
+    pub expiries: Mutex<BTreeMap<(Expiring, Arc<str>), SystemTime>>,
     pub audit_lines: AtomicU64,
     pub audit_dropped: [AtomicU64; DropCause::COUNT],
     pub admin_refused: AtomicU64,

@@ -91,6 +91,11 @@ impl Cluster {
         let _ = self.watch.set(watch);
     }
 
+    /// TLS of broker connections from now on; those that are open stay.
+    pub fn replace_tls(&self, config: Arc<rustls::ClientConfig>) {
+        self.dialer.replace_tls(config);
+    }
+
     /// A connection for a client.
     pub async fn dial(&self, target: Target) -> Result<(BrokerAddr, Stream), DialError> {
         let dialled = match target {

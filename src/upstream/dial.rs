@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
@@ -37,7 +38,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Dials brokers, always in the same way. Cheap to clone.
 #[derive(Clone)]
 pub struct Dialer {
-    tls: Option<Arc<ClientConfig>>,
+    /// Shared by clones: a change of the files is one for all.
+    tls: Option<Arc<ArcSwap<ClientConfig>>>,
     connect_timeout: Duration,
     handshake_timeout: Duration,
 }
@@ -118,9 +120,16 @@ impl Dialer {
     /// [`HANDSHAKE_TIMEOUT`].
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         Self {
-            tls,
+            tls: tls.map(|config| Arc::new(ArcSwap::new(config))),
             connect_timeout: CONNECT_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+
+    /// TLS of connections that are dialled from now on; nothing where brokers speak none.
+    pub fn replace_tls(&self, config: Arc<ClientConfig>) {
+        if let Some(tls) = &self.tls {
+            tls.store(config);
         }
     }
 
@@ -137,7 +146,7 @@ impl Dialer {
     pub async fn dial(&self, broker: &BrokerAddr) -> Result<Stream, DialError> {
         let name = match &self.tls {
             None => None,
-            Some(config) => Some((config, server_name(broker)?)),
+            Some(config) => Some((config.load_full(), server_name(broker)?)),
         };
         let tcp = timeout(self.connect_timeout, connect(broker))
             .await
@@ -146,7 +155,7 @@ impl Dialer {
             return Stream::plain(tcp)
                 .map_err(|error| DialError::new(DialFailure::Connect, broker, error));
         };
-        Stream::connect(tcp, config, name, self.handshake_timeout)
+        Stream::connect(tcp, &config, name, self.handshake_timeout)
             .await
             .map_err(|error| {
                 let failure = match error.kind() {

@@ -22,6 +22,9 @@ async fn what_a_client_wrote_before_it_went_arrives() {
             .tls("mesh", "localhost", Some(&["alice"]))
             .await
             .unwrap();
+        // Every client of Kafka's asks for versions first, and so has read its TLS ticket: the
+        // kernel of one that closes with bytes unread throws away what it has not sent yet.
+        tls.call(3, &versions("it")).await.unwrap();
         for client in [&mut plain, &mut tls] {
             client.send(9, &write).await.unwrap();
             client.send(9, &write).await.unwrap();

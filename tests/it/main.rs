@@ -13,6 +13,7 @@ mod limits;
 mod passage;
 mod policy;
 mod quota;
+mod rotation;
 mod routing;
 mod schema;
 mod session;

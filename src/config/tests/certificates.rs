@@ -188,6 +188,11 @@ fn certificates_are_asked_for_where_something_reads_them() {
             "`crl` has no effect without `clientAuth: required`",
         ),
         (
+            "recheck: true",
+            fixed,
+            "`recheck` has no effect without `clientAuth: required`",
+        ),
+        (
             "clientCa: ca.pem, clientAuth: required, crl: []",
             fixed,
             "expected at least one item, got an empty list",

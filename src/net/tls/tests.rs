@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::clock;
+use crate::net::settings::{ClientAuth, ServerTls};
 use crate::net::testing::{Authority, serving};
 
 fn server(cert: PathBuf, key: PathBuf, client_ca: Option<PathBuf>) -> ServerTls {
@@ -18,11 +20,12 @@ fn server(cert: PathBuf, key: PathBuf, client_ca: Option<PathBuf>) -> ServerTls 
         client_ca,
         client_auth,
         crl: Vec::new(),
+        recheck: false,
     }
 }
 
 fn fault(settings: &ServerTls) -> String {
-    server_config(settings).unwrap_err().to_string()
+    Offer::load(settings).unwrap_err().to_string()
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn a_broken_or_encrypted_key_is_not_quoted() {
     assert!(!told.contains(lines[1]), "{told}");
 
     fs::write(&bent, text.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY")).unwrap();
-    let error = server_config(&server(cert, bent, None)).unwrap_err();
+    let error = Offer::load(&server(cert, bent, None)).unwrap_err();
     assert!(
         error.to_string().ends_with("the private key is encrypted"),
         "{error}"
@@ -170,10 +173,39 @@ fn clients_may_show_a_certificate_and_must_own_its_key() {
 }
 
 #[test]
-fn nothing_is_kept_for_a_session_that_might_come_back() {
+fn sessions_rest_with_clients_and_one_ticket_is_given() {
     let authority = Authority::new();
     let config = serving(authority.server(), None);
-    assert_eq!(config.send_tls13_tickets, 0);
+    assert_eq!(config.send_tls13_tickets, 1);
     assert!(!config.session_storage.can_cache());
-    assert!(!config.ticketer.enabled());
+    assert!(config.ticketer.enabled());
+    assert_eq!(
+        u64::from(config.ticketer.lifetime()),
+        TICKET_LIFETIME.as_secs()
+    );
+    // Early data could be sent twice by anybody.
+    assert_eq!(config.max_early_data_size, 0);
+}
+
+#[test]
+fn what_was_resumed_is_held_against_time() {
+    let authority = Authority::new();
+    let (cert, key) = authority.server();
+    let offer = Offer::load(&server(cert, key, Some(authority.ca()))).unwrap();
+    let leaf = |name: &str, adapt: fn(&mut rcgen::CertificateParams)| {
+        let (path, _) = authority.leaf(name, rcgen::ExtendedKeyUsagePurpose::ClientAuth, adapt);
+        chain(&path).unwrap()
+    };
+    let shown = leaf("orders", |params| {
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+    });
+    let ends = offer::end_of(&shown[0]).unwrap();
+    let second = std::time::Duration::from_secs(1);
+    assert_eq!(offer.check_resumed(&shown, clock::wall()), Ok(()));
+    // The last second is still a good one, and the verifier says so.
+    assert_eq!(offer.check_resumed(&shown, ends), Ok(()));
+    let error = offer.check_resumed(&shown, ends + second).unwrap_err();
+    assert!(error.to_string().contains("expired"), "{error}");
+    let none = offer.check_resumed(&[], clock::wall());
+    assert_eq!(none, Err(rustls::Error::NoCertificatesPresented));
 }

@@ -15,6 +15,9 @@ fn full() -> Recorder {
         1 => Some("Fetch"),
         _ => None,
     });
+    for &what in Expiring::ALL {
+        recorder.expiry(what, "app", Some(std::time::SystemTime::UNIX_EPOCH));
+    }
     let hostile = "a\"b\\c\nd}e é";
     for tenant in ["shop", "", hostile] {
         let connection = recorder.connection(tenant, "app");

@@ -114,6 +114,11 @@ async fn tls_brokers_prove_their_name() {
         }
     });
     assert!(tls(&authority).dial(&addr).await.is_ok());
+    // A change of the files counts for every clone.
+    let changed = tls(&foreign);
+    let clone = changed.clone();
+    changed.replace_tls(trusting(authority.ca(), None));
+    assert!(clone.dial(&addr).await.is_ok());
     failed(
         tls(&foreign).dial(&addr).await,
         DialFailure::Handshake,

@@ -254,7 +254,11 @@ impl Lab {
         &self,
         shown: (Vec<CertificateDer<'static>>, KeyPair),
     ) -> Result<Client, ClientError> {
-        let tls = self.pki.as_ref().unwrap().showing_chain(Some(shown));
+        let tls = self
+            .pki
+            .as_ref()
+            .unwrap()
+            .showing_with(Some(shown), rustls::DEFAULT_VERSIONS);
         Client::connect_tls(self.address("mesh"), "localhost", tls, "it").await
     }
 

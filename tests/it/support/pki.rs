@@ -47,6 +47,17 @@ impl Pki {
         fs::write(dir.join("server.key"), key).unwrap();
     }
 
+    /// A server's certificate that ends with a year, and its key, as PEM.
+    pub fn server(&self, until: i32) -> (String, String) {
+        let names = ["localhost", "*.kordon.example"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A revocation list of this authority with these serial numbers, until that year.
     pub fn revoked(&self, serials: &[u64], until: i32) -> String {
         let time = rcgen::date_time_ymd(2020, 1, 1);
@@ -143,20 +154,22 @@ impl Pki {
     /// A client's settings that trust this authority and show this certificate.
     pub fn showing(&self, shown: Option<Shown>) -> Arc<ClientConfig> {
         let shown = shown.map(|(leaf, key)| (vec![leaf], key));
-        self.showing_chain(shown)
+        self.showing_with(shown, rustls::DEFAULT_VERSIONS)
     }
 
-    /// The same with a chain, which is shown as it is: the key need not even belong to it.
-    pub fn showing_chain(
+    /// The same with a chain, which is shown as it is (the key need not even belong to it), and
+    /// with these protocol versions only.
+    pub fn showing_with(
         &self,
         shown: Option<(Vec<CertificateDer<'static>>, KeyPair)>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.ca.as_bytes()).unwrap();
         roots.add(ca).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         let Some((chain, key)) = shown else {

@@ -1,0 +1,184 @@
+//! What the configuration makes of files, for the start and for every change after it. A new
+//! kind of file is a unit of three lines here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::watched::Unit;
+use super::{say, snapshot};
+use crate::clock;
+use crate::config::{Config, Guards, file, guards};
+use crate::identity::settings::{IdentitySettings, TokenSettings};
+use crate::net::settings::{ClientTls, ServerTls};
+use crate::net::tls::{self, Offer};
+use crate::problem::Problems;
+use crate::proxy::Proxy;
+use crate::proxy::listener::{Identity, Listener};
+use crate::telemetry::{Expiring, PolicyInForce, Recorder, Reloaded};
+
+/// How long before its end a certificate is warned of.
+const EXPIRY_WARNING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Every unit, with the state of its files now.
+pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
+    let mut units = vec![policies(config)];
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let name = &listener.net.name;
+        if let Some(settings) = listener.net.tls.clone() {
+            let subject = format!("tls of listener `{name}`");
+            let paths = server_files(&settings);
+            units.push(Unit::new(
+                Reloaded::ListenerTls,
+                subject,
+                paths,
+                move |proxy, problems| listener_tls(proxy, index, &settings, problems),
+            ));
+        }
+        let IdentitySettings::Sasl(sasl) = &listener.identity else {
+            continue;
+        };
+        for (at, settings) in sasl.oauthbearer.iter().cloned().enumerate() {
+            let subject = format!("keys of `{}` at listener `{name}`", settings.issuer);
+            let paths = vec![settings.jwks_file.clone()];
+            units.push(Unit::new(
+                Reloaded::Keys,
+                subject,
+                paths,
+                move |proxy, problems| keys(proxy, (index, at), &settings, problems),
+            ));
+        }
+    }
+    if let Some(settings) = config.upstream.tls.clone() {
+        let paths = client_files(&settings);
+        units.push(Unit::new(
+            Reloaded::UpstreamTls,
+            "tls of the upstream",
+            paths,
+            move |proxy, problems| upstream_tls(proxy, &settings, problems),
+        ));
+    }
+    units
+}
+
+fn policies(config: &Arc<Config>) -> Unit {
+    let paths = config.policies.iter().chain(&config.schemas);
+    let (paths, config) = (paths.cloned().collect(), Arc::clone(config));
+    Unit::new(
+        Reloaded::Policies,
+        "policies",
+        paths,
+        move |proxy, problems| {
+            let guards = match &config.policies {
+                Some(dir) => guards::load(dir, problems),
+                None => Guards::default(),
+            };
+            if config.schemas.is_none() {
+                guards.need_schemas(problems);
+            }
+            let old = proxy.snapshot.load_full();
+            let generation = old.generation + 1;
+            let new = snapshot(&config, guards, generation, Some(&old.quotas), problems);
+            if problems.has_errors() {
+                return;
+            }
+            let loaded = new.loaded;
+            tracing::info!(digest = new.digest, generation, "policies in force");
+            proxy.snapshot.store(Arc::new(new));
+            let in_force = PolicyInForce { generation, loaded };
+            proxy.recorder.policy_in_force(in_force);
+        },
+    )
+}
+
+fn server_files(settings: &ServerTls) -> Vec<PathBuf> {
+    let own = [&settings.cert, &settings.key].into_iter();
+    let clients = settings.client_ca.iter().chain(&settings.crl);
+    own.chain(clients).cloned().collect()
+}
+
+fn client_files(settings: &ClientTls) -> Vec<PathBuf> {
+    let own = settings.identity.iter().flat_map(|(cert, key)| [cert, key]);
+    own.chain(&settings.ca).cloned().collect()
+}
+
+fn listener_tls(proxy: &Proxy, index: usize, settings: &ServerTls, problems: &mut Problems) {
+    let Some(listener) = proxy.listeners.get(index) else {
+        return;
+    };
+    match Offer::load(settings) {
+        Ok(offer) => {
+            if let Some(current) = &listener.tls {
+                current.send_replace(Arc::new(offer));
+            }
+            listener_expiry(&proxy.recorder, listener);
+        }
+        Err(error) => say(problems, &error),
+    }
+}
+
+fn upstream_tls(proxy: &Proxy, settings: &ClientTls, problems: &mut Problems) {
+    match tls::client_config(settings) {
+        Ok(config) => {
+            proxy.cluster.replace_tls(config);
+            upstream_expiry(&proxy.recorder, settings);
+        }
+        Err(error) => say(problems, &error),
+    }
+}
+
+fn keys(
+    proxy: &Proxy,
+    (listener, issuer): (usize, usize),
+    settings: &TokenSettings,
+    problems: &mut Problems,
+) {
+    let Some(Identity::Sasl(offered)) = proxy.listeners.get(listener).map(|one| &one.identity)
+    else {
+        return;
+    };
+    let verifiers = offered.oauthbearer.as_ref().map(|all| all.verifiers());
+    let Some(verifier) = verifiers.and_then(|all| all.get(issuer)) else {
+        return;
+    };
+    let path = &settings.jwks_file;
+    let replaced = file::read(path).and_then(|text| {
+        verifier
+            .replace_keys(&text)
+            .map_err(|error| error.to_string())
+    });
+    if let Err(error) = replaced {
+        problems.error_without_place(format!("`{}`: {error}", path.display()));
+    }
+}
+
+/// Shows when a listener's certificate and lists end, and warns if that is soon.
+pub(super) fn listener_expiry(recorder: &Recorder, listener: &Listener) {
+    let Some(offer) = listener.tls.as_ref().map(|tls| Arc::clone(&tls.borrow())) else {
+        return;
+    };
+    expiry(recorder, Expiring::Listener, &listener.name, offer.expires);
+    let lists = offer.lists_expire;
+    expiry(recorder, Expiring::RevocationList, &listener.name, lists);
+}
+
+/// The same for the certificate that is shown to brokers.
+pub(super) fn upstream_expiry(recorder: &Recorder, settings: &ClientTls) {
+    let certificate = settings.identity.as_ref().map(|(cert, _)| cert);
+    let ends = certificate.and_then(|path| tls::expiry(path).ok().flatten());
+    expiry(recorder, Expiring::Upstream, "", ends);
+}
+
+fn expiry(recorder: &Recorder, what: Expiring, listener: &str, ends: Option<SystemTime>) {
+    recorder.expiry(what, listener, ends);
+    let Some(ends) = ends else { return };
+    let left = ends.duration_since(clock::wall()).unwrap_or_default();
+    if left < EXPIRY_WARNING {
+        let (what, minutes) = (what.as_str(), left.as_secs() / 60);
+        let listener = (!listener.is_empty()).then_some(listener);
+        match left.is_zero() {
+            true => tracing::warn!(what, listener, "a certificate or list has expired"),
+            false => tracing::warn!(what, listener, minutes, "a certificate or list ends soon"),
+        }
+    }
+}
