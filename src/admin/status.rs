@@ -62,7 +62,7 @@ pub struct PolicyStatus {
 /// The end of a certificate or of a revocation list.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExpiryStatus {
-    /// `listener`, `revocation list` or `upstream`.
+    /// `listener`, `revocation_list` or `upstream`.
     pub what: &'static str,
     /// The configured name; empty for the upstream.
     pub listener: String,

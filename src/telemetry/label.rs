@@ -140,7 +140,7 @@ label! {
         /// A listener's own certificate.
         Listener = "listener",
         /// The revocation list of a listener that ends first.
-        RevocationList = "revocation list",
+        RevocationList = "revocation_list",
         /// The certificate shown to brokers.
         Upstream = "upstream",
     }
