@@ -6,11 +6,15 @@ pub mod log;
 pub mod names;
 
 mod exposition;
+mod issuer;
 mod label;
 mod recorder;
 mod store;
 
 pub use exposition::Exposition;
-pub use label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+pub use issuer::IssuerMetrics;
+pub use label::{
+    DialStage, Direction, DropCause, IssuerOutcome, Method, Outcome, Reason, ViolationAction,
+};
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use store::{DURATION_BUCKETS, PolicyInForce, TENANT_BYTES_MAX, TENANT_OVERFLOW, TENANTS_MAX};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use super::exposition::{self, Exposition};
+use super::issuer::IssuerMetrics;
 use super::label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
 use super::store::{self, PolicyInForce, Store, Tenant};
 use crate::clock;
@@ -60,6 +61,13 @@ impl Recorder {
             &self.store.process.authentication_failures[method as usize],
             1,
         );
+    }
+
+    /// The numbers of an issuer that is asked; called once for each of a listener.
+    pub fn issuer(&self, listener: &str, issuer: &str) -> IssuerMetrics {
+        let (metrics, cells) = IssuerMetrics::new(listener, issuer);
+        store::lock(&self.store.process.issuers).push(cells);
+        metrics
     }
 
     /// A broker connection could not be made.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use super::issuer::IssuerCells;
 use super::label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
 
 /// Tenants with series of their own; those that come later share [`TENANT_OVERFLOW`].
@@ -98,6 +99,8 @@ pub(super) struct Process {
     pub connections_accepted: AtomicU64,
     pub connections_refused: AtomicU64,
     pub authentication_failures: [AtomicU64; Method::COUNT],
+    /// As many as are configured.
+    pub issuers: Mutex<Vec<Arc<IssuerCells>>>,
     pub in_flight: AtomicI64,
     pub fetch_sessions: AtomicI64,
     pub upstream_connections: AtomicI64,
