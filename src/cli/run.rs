@@ -19,7 +19,7 @@ use crate::identity::issuers::{Issuer, Issuers};
 use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings, TokenSource};
 use crate::identity::token::Verifier;
-use crate::issuer::Desk;
+use crate::issuer::desk::Desk;
 use crate::net::listen::{self, Accepted, Doors};
 use crate::policy::PolicySet;
 use crate::problem::Problems;

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::timeout;
 
-use super::Health;
+use super::desk::Health;
 use crate::clock;
 use crate::identity::issuers::{AskToken, Pending};
 use crate::identity::json;

@@ -12,8 +12,8 @@ use hyper::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::Health;
 use super::cache::{self, Kept, Unused};
+use super::desk::Health;
 use crate::clock;
 use crate::identity::issuers::{AskKeys, Pending};
 use crate::identity::keys::KEY_SET_BYTES_MAX;

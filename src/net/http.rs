@@ -2,7 +2,7 @@
 //! a time limit, with a bound on the answer. No redirect is followed and no proxy is asked: what
 //! is reached is what the operator named. TLS always, except to the machine itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -142,24 +142,31 @@ impl HttpClient {
         }
         let name = ServerName::try_from(url.host().to_owned());
         let name = name.map_err(|error| HttpError::Tls(error.to_string()))?;
-        let config = self.config()?;
+        let config = self.config().await?;
         Stream::connect(tcp, &config, name, HANDSHAKE_TIMEOUT)
             .await
             .map_err(|error| HttpError::Tls(error.to_string()))
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, HttpError> {
-        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = clock::now();
-        if let Some((read, config)) = &*known
-            && now.duration_since(*read) < AUTHORITIES_TTL
+    /// Files are read away from this thread, whose connections would wait for the disk.
+    async fn config(&self) -> Result<Arc<ClientConfig>, HttpError> {
+        if let Some((read, config)) = &*self.known()
+            && clock::now().duration_since(*read) < AUTHORITIES_TTL
         {
             return Ok(Arc::clone(config));
         }
-        let config = tls::client_config(&self.settings);
-        let config = config.map_err(|error| HttpError::Settings(error.to_string()))?;
-        *known = Some((now, Arc::clone(&config)));
+        let settings = self.settings.clone();
+        let reading = tokio::task::spawn_blocking(move || tls::client_config(&settings));
+        let config = reading
+            .await
+            .map_err(|error| HttpError::Settings(error.to_string()))?
+            .map_err(|error| HttpError::Settings(error.to_string()))?;
+        *self.known() = Some((clock::now(), Arc::clone(&config)));
         Ok(config)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(Instant, Arc<ClientConfig>)>> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

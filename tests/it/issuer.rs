@@ -293,3 +293,30 @@ async fn without_a_cache_each_connection_is_a_question() {
     idp.know("good", "alice", json!({"active": false}));
     assert_eq!(says(&lab, "good").await, INVALID_TOKEN);
 }
+
+#[tokio::test]
+async fn an_issuer_proves_who_it_is_before_its_keys_are_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pki, other) = (Pki::new(), Pki::named("other"));
+    pki.write(dir.path());
+    fs::write(dir.path().join("other.pem"), &other.ca).unwrap();
+    let idp = Idp::with_tls(&Signer::trusted().jwks, dir.path());
+    let source = |ca: &str| {
+        let ca = dir.path().join(ca);
+        format!(
+            "jwks: {{url: \"{}\", ca: \"{}\"}}",
+            idp.url("jwks"),
+            ca.display()
+        )
+    };
+    let good = lab(source("ca.pem"));
+    comes_to_say(&good, &token("alice"), "").await;
+    let bad = lab(source("other.pem"));
+    assert_eq!(says(&bad, &token("alice")).await, INVALID_TOKEN);
+    let begun = Instant::now();
+    while !bad.http("/readyz").unwrap().1.contains("tls handshake") {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", bad.http("/readyz"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(idp.key_questions(), 1);
+}

@@ -4,9 +4,13 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::signer::now;
@@ -16,6 +20,7 @@ const BASIC: &str = "authorization: basic bwu6chc=";
 
 pub struct Idp {
     address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
 }
 
@@ -31,8 +36,27 @@ struct State {
 
 impl Idp {
     pub fn new(keys: &Value) -> Idp {
+        Idp::start(keys, None)
+    }
+
+    /// The same with the certificate `server.pem` and `server.key` of a directory.
+    pub fn with_tls(keys: &Value, dir: &Path) -> Idp {
+        let chain = CertificateDer::pem_file_iter(dir.join("server.pem")).unwrap();
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
+        Idp::start(keys, Some(Arc::new(config.unwrap())))
+    }
+
+    fn start(keys: &Value, tls: Option<Arc<ServerConfig>>) -> Idp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let state = Arc::new(State::default());
         *state.keys.lock().unwrap() = keys.clone();
         let serving = Arc::clone(&state);
@@ -43,14 +67,22 @@ impl Idp {
                 }
                 let (socket, state) = (socket.unwrap(), Arc::clone(&serving));
                 // Whoever leaves in the middle is no fault.
-                std::thread::spawn(move || answer(socket, &state));
+                let tls = tls.clone().map(|tls| ServerConnection::new(tls).unwrap());
+                std::thread::spawn(move || match tls {
+                    None => answer(socket, &state),
+                    Some(tls) => answer(StreamOwned::new(tls, socket), &state),
+                });
             }
         });
-        Idp { address, state }
+        Idp {
+            address,
+            scheme,
+            state,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
+        format!("{}://localhost:{}/{path}", self.scheme, self.address.port())
     }
 
     /// Publishes other keys from now on.
@@ -95,7 +127,7 @@ impl Drop for Idp {
     }
 }
 
-fn answer(mut socket: TcpStream, state: &State) -> Option<()> {
+fn answer(mut socket: impl Read + Write, state: &State) -> Option<()> {
     let (head, body) = request(&mut socket)?;
     let about_tokens = head.starts_with("POST /introspect ");
     let count = match about_tokens {
@@ -121,11 +153,12 @@ fn answer(mut socket: TcpStream, state: &State) -> Option<()> {
     };
     let length = said.len();
     let text = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{said}");
-    socket.write_all(text.as_bytes()).ok()
+    socket.write_all(text.as_bytes()).ok()?;
+    socket.flush().ok()
 }
 
 /// Head and body of a request.
-fn request(socket: &mut TcpStream) -> Option<(String, String)> {
+fn request(socket: &mut impl Read) -> Option<(String, String)> {
     let mut text = Vec::new();
     loop {
         let mut part = [0; 4096];

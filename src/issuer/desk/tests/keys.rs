@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock;
 use crate::identity::issuers::AskKeys as _;
+use crate::issuer::cache;
 use crate::issuer::keys::{UNKNOWN_KEY_PAUSE, UNKNOWN_KEY_WAIT};
 
 const DAY: Duration = Duration::from_secs(86_400);
