@@ -5,6 +5,7 @@
 
 // The path of a request.
 pub mod identity;
+pub mod issuer;
 pub mod net;
 pub mod policy;
 pub mod proxy;
@@ -32,3 +33,4 @@ pub mod document;
 pub mod principal;
 pub mod problem;
 pub mod secret;
+pub mod url;

@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("principal", &[]),
     ("problem", &[]),
     ("secret", &[]),
+    ("url", &[]),
     ("document", &["problem"]),
     // Pure stages and knowledge.
     ("wire", &[]),
@@ -27,7 +28,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // `wire` for its reader of record batches, and nothing else of it.
     ("schema", &["policy", "principal", "problem", "wire"]),
     // Input and output.
-    ("identity", &["clock", "principal", "problem"]),
+    (
+        "identity",
+        &["clock", "principal", "problem", "secret", "url"],
+    ),
     ("telemetry", &["apis", "clock", "policy", "principal"]),
     (
         "net",
@@ -38,6 +42,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "principal",
             "problem",
             "telemetry",
+            "url",
+        ],
+    ),
+    (
+        "issuer",
+        &[
+            "clock",
+            "identity",
+            "net",
+            "principal",
+            "secret",
+            "telemetry",
+            "url",
         ],
     ),
     (
@@ -73,6 +90,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "broker",
             "clock",
             "identity",
+            "issuer",
             "net",
             "policy",
             "principal",
@@ -93,6 +111,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "apis",
             "document",
             "identity",
+            "issuer",
             "net",
             "policy",
             "principal",

@@ -75,6 +75,7 @@ fn body(status: &Status, out: &mut String) -> fmt::Result {
         }
         out.push_str("</table>\n");
     }
+    issuers(status, out)?;
     out.push_str("<h2>Connections</h2>\n");
     if status.connections.is_empty() {
         out.push_str("<p>None open.</p>\n");
@@ -111,6 +112,28 @@ fn body(status: &Status, out: &mut String) -> fmt::Result {
         policy.files.len(),
         Text(&policy.digest)
     )
+}
+
+/// Whose tokens are believed, where there are any.
+fn issuers(status: &Status, out: &mut String) -> fmt::Result {
+    if status.listeners.iter().all(|one| one.issuers.is_empty()) {
+        return Ok(());
+    }
+    out.push_str("<h2>Issuers</h2>\n<table><tr><th>issuer<th>listener<th>tokens<th>keys");
+    out.push_str("<th>confirmed</tr>\n");
+    for listener in &status.listeners {
+        for one in &listener.issuers {
+            let (issuer, name) = (Text(&one.issuer), Text(&listener.name));
+            let (tokens, keys) = (Text(one.tokens), one.keys);
+            write!(out, "<tr><td>{issuer}<td>{name}<td>{tokens}<td>{keys}<td>")?;
+            if let Some(age) = one.keys_age_seconds {
+                write!(out, "{age} s ago")?;
+            }
+            out.push_str("</tr>\n");
+        }
+    }
+    out.push_str("</table>\n");
+    Ok(())
 }
 
 /// Text inside an element or a quoted attribute.

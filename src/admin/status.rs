@@ -30,8 +30,25 @@ pub struct ListenerStatus {
     pub tls: bool,
     /// How clients prove who they are: `static`, `mtls`, `oauthbearer`.
     pub identity: &'static str,
+    /// Whose tokens are believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<IssuerStatus>,
     /// The brokers seen so far, by id.
     pub brokers: Vec<BrokerStatus>,
+}
+
+/// An issuer of tokens.
+#[derive(Clone, Debug, Serialize)]
+pub struct IssuerStatus {
+    /// As `iss` names it.
+    pub issuer: String,
+    /// What tokens are checked with.
+    pub tokens: &'static str,
+    /// How many keys are in use.
+    pub keys: usize,
+    /// How long ago the issuer confirmed them; `None` where it is not asked for keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_age_seconds: Option<u64>,
 }
 
 /// What a listener offers for one broker.

@@ -21,6 +21,12 @@ impl StatusSource for Fixed {
             bind: SocketAddr::from(([127, 0, 0, 1], 9092)),
             tls: false,
             identity: "static",
+            issuers: vec![IssuerStatus {
+                issuer: "<idp>".into(),
+                tokens: "keys from a URL",
+                keys: 3,
+                keys_age_seconds: Some(77),
+            }],
             brokers: vec![BrokerStatus {
                 id: 4,
                 advertised: "localhost:19093".into(),
@@ -192,6 +198,7 @@ fn the_status_is_the_same_as_json_and_as_a_page() {
         status["listeners"][0]["brokers"][0]["advertised"],
         "localhost:19093"
     );
+    assert_eq!(status["listeners"][0]["issuers"][0]["keys_age_seconds"], 77);
     assert_eq!(status["connections"]["<b>\"&'"]["app"], 1);
     let expiry = serde_json::json!(
         {"what": "listener", "listener": "app<i>", "ends": "1970-01-02T00:00:00.000Z"});
@@ -210,6 +217,8 @@ fn the_status_is_the_same_as_json_and_as_a_page() {
             .contains("app&lt;i&gt;<td>1970-01-02T00:00:00.000Z")
     );
     assert!(page.body.contains("4 → <code>localhost:19093</code>"));
+    assert!(page.body.contains("<td>&lt;idp&gt;<td>"), "{}", page.body);
+    assert!(page.body.contains("<td>3<td>77 s ago"));
     assert!(page.body.contains("&lt;b&gt;&quot;&amp;&#39;"));
     for hostile in ["<script", "<b>", "http:", "https:", "src="] {
         assert!(!page.body.contains(hostile), "{hostile}");

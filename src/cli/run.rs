@@ -16,13 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{
-    AdminState, BrokerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
+    AdminState, BrokerStatus, IssuerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
 };
 use crate::config::{Authorization, Config, Guards};
-use crate::identity::issuers::Issuers;
+use crate::identity::issuers::{Issuer, Issuers};
 use crate::identity::mechanisms::Mechanisms;
-use crate::identity::settings::{IdentitySettings, TokenSettings};
+use crate::identity::settings::{IdentitySettings, TokenSettings, TokenSource};
 use crate::identity::token::Verifier;
+use crate::issuer::desk::Desk;
 use crate::net::listen::{self, Accepted, Doors};
 use crate::policy::PolicySet;
 use crate::problem::Problems;
@@ -128,9 +129,10 @@ impl Running {
         let units = units::units(&config);
         let snapshot = snapshot(&config, guards, 1, None, &mut problems);
         let (doors, changes) = listen::doors();
-        let listeners = listeners(&config, &doors, &mut problems);
-        let dialer = dialer(&config, &mut problems);
         let recorder = Recorder::new(|key| apis::lookup(key).map(|api| api.name));
+        let mut desk = Desk::default();
+        let listeners = listeners(&config, &doors, &mut desk, &recorder, &mut problems);
+        let dialer = dialer(&config, &mut problems);
         let audit = match Audit::start(config.audit.clone(), &recorder) {
             Ok(audit) => Some(audit),
             Err(error) => {
@@ -173,13 +175,14 @@ impl Running {
         if let Some(settings) = &config.upstream.tls {
             units::upstream_expiry(&proxy.recorder, settings);
         }
-        Self::serve(proxy, &config, units, doors, changes)
+        Self::serve(proxy, &config, units, desk, doors, changes)
     }
 
     fn serve(
         proxy: Arc<Proxy>,
         config: &Config,
         units: Vec<Unit>,
+        desk: Desk,
         doors: Doors,
         changes: listen::Changes,
     ) -> Result<Running, Problems> {
@@ -230,6 +233,7 @@ impl Running {
         let control = Control {
             proxy: Arc::clone(&proxy),
             workers: Arc::clone(&workers),
+            desk,
             changes,
             admin: admin.and_then(|(_, bound)| bound.ok()),
             state,
@@ -300,10 +304,12 @@ impl Running {
     }
 }
 
-/// The thread beside the workers: accepts, asks the cluster, serves the admin endpoint.
+/// The thread beside the workers: accepts, asks the cluster and issuers for their keys, serves
+/// the admin endpoint.
 struct Control {
     proxy: Arc<Proxy>,
     workers: Arc<Workers>,
+    desk: Desk,
     changes: listen::Changes,
     admin: Option<std::net::TcpListener>,
     state: AdminState,
@@ -325,6 +331,7 @@ impl Control {
         let Control {
             proxy,
             workers,
+            desk,
             changes,
             admin,
             state,
@@ -343,6 +350,11 @@ impl Control {
                     }
                 });
             }
+            let notes = readiness.clone();
+            let issuers = desk.run(move |trouble| match trouble {
+                Some(trouble) => notes.note("issuers", trouble),
+                None => notes.clear("issuers"),
+            });
             let cluster = Arc::clone(&proxy.cluster);
             let asking = async move { cluster.run(|| readiness.ready()).await };
             let accepted = move |accepted: Accepted| {
@@ -355,6 +367,7 @@ impl Control {
             tokio::select! {
                 () = listen::run(changes, accepted) => {}
                 () = asking => {}
+                () = issuers => {}
                 _ = ended.wait_for(|ended| *ended) => {}
             }
         });
@@ -396,7 +409,13 @@ fn snapshot(
     }
 }
 
-fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Listener> {
+fn listeners(
+    config: &Config,
+    doors: &Doors,
+    desk: &mut Desk,
+    recorder: &Recorder,
+    problems: &mut Problems,
+) -> Vec<Listener> {
     let mut listeners = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         let tls = match &listener.net.tls {
@@ -413,9 +432,12 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
             IdentitySettings::Static(principal) => Identity::Static(principal.clone()),
             IdentitySettings::Mtls(settings) => Identity::Mtls(settings.clone()),
             IdentitySettings::Sasl(sasl) => {
+                let name = &listener.net.name;
                 let issuers = sasl.oauthbearer.iter();
-                let verifiers = issuers.filter_map(|one| verifier(one, problems)).collect();
-                let issuers = Issuers::new(verifiers, config.limits.token_bytes);
+                let issuers = issuers
+                    .filter_map(|one| issuer(one, name, desk, recorder, problems))
+                    .collect();
+                let issuers = Issuers::asking(issuers, config.limits.token_bytes);
                 Identity::Sasl(Mechanisms {
                     oauthbearer: (!sasl.oauthbearer.is_empty()).then_some(issuers),
                 })
@@ -427,14 +449,38 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
     listeners
 }
 
-fn verifier(settings: &TokenSettings, problems: &mut Problems) -> Option<Verifier> {
-    let file = &settings.jwks_file;
-    let verifier = crate::config::file::read(file)
-        .and_then(|text| Verifier::new(settings, &text).map_err(|error| error.to_string()));
-    match verifier {
-        Ok(verifier) => Some(verifier),
+fn issuer(
+    settings: &TokenSettings,
+    listener: &str,
+    desk: &mut Desk,
+    recorder: &Recorder,
+    problems: &mut Problems,
+) -> Option<Issuer> {
+    let (issuer, at) = match &settings.source {
+        TokenSource::KeyFile(path) => {
+            let verifier = crate::config::file::read(path)
+                .and_then(|text| Verifier::new(settings, &text).map_err(|error| error.to_string()));
+            let issuer = verifier.map(|verifier| Issuer {
+                verifier: Arc::new(verifier),
+                asked: None,
+            });
+            (issuer, path.display().to_string())
+        }
+        TokenSource::KeyUrl(keys) => {
+            let issuer = desk.key_url(listener, settings, keys, recorder);
+            let issuer = issuer.map_err(|error| error.to_string());
+            (issuer, keys.url.to_string())
+        }
+        TokenSource::Introspection(asking) => {
+            let issuer = desk.introspection(listener, settings, asking, recorder);
+            let issuer = issuer.map_err(|error| error.to_string());
+            (issuer, asking.url.to_string())
+        }
+    };
+    match issuer {
+        Ok(issuer) => Some(issuer),
         Err(error) => {
-            problems.error_without_place(format!("`{}`: {error}", file.display()));
+            problems.error_without_place(format!("`{at}`: {error}"));
             None
         }
     }
@@ -467,6 +513,7 @@ impl StatusSource for Proxy {
             bind: listener.settings.bind,
             tls: listener.tls.is_some(),
             identity: listener.identity.name(),
+            issuers: issuer_status(listener),
             brokers: listener
                 .all_advertised()
                 .into_iter()
@@ -486,4 +533,29 @@ impl StatusSource for Proxy {
             files: snapshot.files.clone(),
         }
     }
+}
+
+fn issuer_status(listener: &Listener) -> Vec<IssuerStatus> {
+    let Identity::Sasl(Mechanisms {
+        oauthbearer: Some(issuers),
+        ..
+    }) = &listener.identity
+    else {
+        return Vec::new();
+    };
+    let status = |verifier: &Arc<Verifier>| {
+        let confirmed = verifier.keys_confirmed();
+        let age = confirmed.map(|at| clock::wall().duration_since(at).unwrap_or_default());
+        IssuerStatus {
+            issuer: verifier.settings().issuer.clone(),
+            tokens: match verifier.settings().source {
+                TokenSource::KeyFile(_) => "keys from a file",
+                TokenSource::KeyUrl(_) => "keys from a URL",
+                TokenSource::Introspection(_) => "introspection",
+            },
+            keys: verifier.key_count(),
+            keys_age_seconds: age.map(|age| age.as_secs()),
+        }
+    };
+    issuers.verifiers().map(status).collect()
 }

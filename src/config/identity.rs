@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::jwks::CacheFile;
 use super::oauthbearer;
 use super::read::Paths;
 use crate::document::{Fields, Node, Value, unsupported};
@@ -43,6 +44,8 @@ pub(super) struct Source {
     pub(super) prefix: String,
     pub(super) space: Space,
     pub(super) shared: bool,
+    /// Where the issuer's keys are kept.
+    pub(super) cache: Option<CacheFile>,
     pub(super) place: Place,
 }
 
@@ -225,6 +228,7 @@ fn mtls_identity(
                 prefix: prefix.clone(),
                 space: *space,
                 shared,
+                cache: None,
                 place: node.place.clone(),
             }));
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Listener;
 use super::identity::{self, Source, Surroundings};
+use super::jwks;
 use super::read::Paths;
 use crate::document::scalar::is_host;
 use crate::document::{Fields, Node};
@@ -56,6 +57,7 @@ pub(super) fn listeners(
     });
     let read = read.collect();
     identity::check_shared(&sources, problems);
+    jwks::check_cache_files(&sources, problems);
     read
 }
 

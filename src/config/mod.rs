@@ -5,10 +5,10 @@
 pub mod file;
 pub mod guards;
 mod identity;
+mod jwks;
 mod limits;
 mod listener;
 mod oauthbearer;
-#[allow(dead_code)] // until the slices that use it
 mod outside;
 mod overlap;
 mod read;

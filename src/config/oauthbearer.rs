@@ -1,16 +1,15 @@
 //! `sasl.oauthbearer`: whose tokens are believed, and what they must fulfil.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::identity::{Source, Space, Surroundings, principal_prefix};
-use super::read::Paths;
+use super::jwks::{self, CacheFile};
 use crate::document::scalar::Literal;
-use crate::document::{Fields, Node, Value, unsupported};
+use crate::document::{Fields, Node, Value};
 use crate::identity::claims::{self, CLAIM_RULES_MAX, ClaimRule, Expected, Pointer};
 use crate::identity::issuers::ISSUERS_MAX;
-use crate::identity::settings::TokenSettings;
+use crate::identity::settings::{TokenSettings, TokenSource};
 use crate::problem::Problems;
 
 /// Tolerance on a token's times where `clockSkew` is not given.
@@ -48,6 +47,7 @@ pub(super) fn issuers(
         return None;
     }
     let mut lines: HashMap<String, u32> = HashMap::new();
+    let mut asked = None;
     let mut read = Vec::new();
     for node in nodes {
         let settings = issuer(node, around, sources, problems);
@@ -60,6 +60,19 @@ pub(super) fn issuers(
                     format!("the issuer `{}` a second time", settings.issuer),
                 )
                 .help(format!("the first one is on line {line}"));
+        }
+        if let Some(settings) = &settings
+            && matches!(settings.source, TokenSource::Introspection(_))
+            && let Some(line) = asked.replace(node.place.line)
+        {
+            problems
+                .error(
+                    &node.place,
+                    "a second issuer with `introspection`: an opaque token names neither",
+                )
+                .help(format!(
+                    "the first one is on line {line}; give each a listener of its own"
+                ));
         }
         read.push(settings);
     }
@@ -75,7 +88,8 @@ fn issuer(
 ) -> Option<TokenSettings> {
     let mut fields = Fields::of(node, problems)?;
     let issuer = fields.require("issuer", problems);
-    let jwks = fields.require("jwks", problems);
+    let (jwks, introspection) = (fields.entry("jwks"), fields.entry("introspection"));
+    let misspelt = fields.misspelt("jwks") || fields.misspelt("introspection");
     let audience = fields.require("audience", problems);
     let algorithms = fields.take("algorithms");
     let skew = fields.take("clockSkew");
@@ -89,7 +103,6 @@ fn issuer(
     let shared = fields.take("shared");
     let rules = fields.take("claims");
     let prefix = fields.take("principalPrefix");
-    fields.refuse("introspection", problems);
     fields.finish(problems);
 
     let bound = bound.map_or(Some(false), |entry| {
@@ -118,7 +131,30 @@ fn issuer(
         Some(node) => text(Some(node)),
         None => Some("sub".to_owned()),
     };
-    let jwks_file = jwks.and_then(|n| jwks_file(n, around.paths, problems));
+    let source = match (jwks, introspection) {
+        (Some(entry), None) => jwks::keys(&entry.value, around.paths, problems),
+        (None, Some(entry)) => {
+            for (key, node) in [("algorithms", algorithms), ("types", types)] {
+                if let Some(node) = node {
+                    let message = format!("`{key}` goes with `jwks`: no signature is checked here");
+                    problems.error(&node.place, message);
+                }
+            }
+            jwks::introspection(&entry.value, around.paths, problems)
+        }
+        (None, None) if misspelt => None,
+        (None, None) => {
+            problems
+                .error(&node.place, "expected one of `jwks` and `introspection`")
+                .help("`jwks: {url: …}` for signed tokens, `introspection: …` for opaque ones");
+            None
+        }
+        (Some(_), Some(entry)) => {
+            let message = "expected exactly one of `jwks` and `introspection`";
+            problems.error(&entry.place, message);
+            None
+        }
+    };
     let algorithms = match algorithms {
         Some(node) => algorithm_list(node, problems),
         None => Some(ALGORITHMS_DEFAULT.map(str::to_owned).to_vec()),
@@ -146,7 +182,7 @@ fn issuer(
     let shared = shared.and_then(|n| n.boolean(problems)).unwrap_or(false);
     let settings = TokenSettings {
         issuer: issuer?,
-        jwks_file: jwks_file?,
+        source: source?,
         audience: audience?,
         algorithms: algorithms?,
         clock_skew: clock_skew?,
@@ -165,10 +201,11 @@ fn issuer(
         key: format!(
             "token {} {} {} {}",
             settings.issuer,
-            settings.jwks_file.display(),
+            jwks::named(&settings.source),
             settings.principal_claim,
             settings.principal_prefix
         ),
+        cache: CacheFile::of(&settings),
         what: "tokens",
         prefix: settings.principal_prefix.clone(),
         space: Space::Plain,
@@ -176,26 +213,6 @@ fn issuer(
         place: node.place.clone(),
     });
     Some(settings)
-}
-
-fn jwks_file(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<PathBuf> {
-    let mut fields = Fields::of(node, problems)?;
-    let url = fields.entry("url");
-    let file = if url.is_some() {
-        fields.take("file")
-    } else {
-        fields.require("file", problems)
-    };
-    for key in ["cacheFile", "maxStale"] {
-        fields.refuse(key, problems);
-    }
-    fields.finish(problems);
-    if let Some(url) = url {
-        problems
-            .error(&url.place, unsupported("jwks.url"))
-            .help("save the key set to a file and say `jwks: {file: jwks.json}`");
-    }
-    paths.file(file?, problems)
 }
 
 fn algorithm_list(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {

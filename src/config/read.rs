@@ -60,7 +60,7 @@ impl Paths {
     }
 
     /// A file that will be written: its directory must be there.
-    fn output(&self, node: &Node, problems: &mut Problems) -> Option<PathBuf> {
+    pub(super) fn output(&self, node: &Node, problems: &mut Problems) -> Option<PathBuf> {
         let path = self.resolve(node, problems)?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         if parent.is_none_or(Path::is_dir) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::identity::settings::SaslSettings;
+use crate::identity::settings::{SaslSettings, TokenSource};
 use crate::net::settings::{Advertise, ClientAuth};
 use crate::principal::Proof;
 use crate::problem::Severity;
@@ -270,11 +270,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             identity,
         )
     };
-    let token = |key: &str| {
-        listener(&format!(
-            "sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{file: jwks.json}}, {key}}}}}"
-        ))
-    };
     let cases = [
         (small("}\npol", ", sasl: {plain: {}}}\npol"), "sasl"),
         (format!("{SMALL}quotas: {{fleet: {{}}}}\n"), "quotas"),
@@ -292,19 +287,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ),
         (listener("sasl: {plain: {users: f}}"), "plain"),
         (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
-        (token("introspection: {}"), "introspection"),
-        (
-            token("x: y")
-                .replace("file: jwks.json", "url: \"https://i\"")
-                .replace(", x: y", ""),
-            "jwks.url",
-        ),
-        (
-            token("x: y")
-                .replace("jwks.json", "jwks.json, maxStale: 1h")
-                .replace(", x: y", ""),
-            "maxStale",
-        ),
     ];
     for (text, what) in cases {
         let found = bad(&text);

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::identity::claims::ClaimRule;
 use crate::identity::rules::MappingRules;
 use crate::principal::Principal;
+use crate::secret::Secret;
+use crate::url::Url;
 
 /// Exactly one way of proving identity for each listener.
 #[derive(Clone, Debug)]
@@ -75,8 +77,8 @@ impl fmt::Display for CertificateName {
 pub struct TokenSettings {
     /// `iss` must equal this.
     pub issuer: String,
-    /// The file that holds the issuer's keys (RFC 7517).
-    pub jwks_file: PathBuf,
+    /// Who says that a token is the issuer's.
+    pub source: TokenSource,
     /// `aud` must contain this.
     pub audience: String,
     /// Allowed `alg` values (RFC 7518), for example `RS256`.
@@ -104,4 +106,43 @@ pub struct TokenSettings {
     pub types: Vec<String>,
     /// The longest token accepted, in bytes.
     pub token_bytes_max: usize,
+}
+
+/// Who says that a token is the issuer's: its signature, or the issuer itself.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// `jwks.file`: keys (RFC 7517) that somebody else keeps up to date.
+    KeyFile(PathBuf),
+    /// `jwks.url`: keys that the issuer publishes.
+    KeyUrl(KeyUrl),
+    /// `introspection`: the issuer is asked about each token (RFC 7662).
+    Introspection(Introspection),
+}
+
+/// `jwks` with a `url`.
+#[derive(Clone, Debug)]
+pub struct KeyUrl {
+    /// Where the issuer publishes its keys.
+    pub url: Url,
+    /// PEM authorities for the URL; `None`: the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Where the last keys are kept for a start during an outage.
+    pub cache_file: Option<PathBuf>,
+    /// How long keys are believed after the issuer last confirmed them.
+    pub stale_max: Duration,
+}
+
+/// `introspection`.
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Where the issuer answers questions about tokens.
+    pub url: Url,
+    /// PEM authorities for the URL; `None`: the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Who asks.
+    pub client_id: String,
+    /// How the one who asks proves it.
+    pub client_secret: Secret,
+    /// How long an answer is believed; the token's expiry bounds it as well.
+    pub cache_for: Duration,
 }

@@ -5,9 +5,10 @@
 //! a part of the token.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
@@ -78,6 +79,18 @@ pub enum TokenError {
     /// No usable key has this key id, or without one the key is not plain.
     #[error("token names no known key")]
     Key,
+    /// The issuer's keys never came, or are older than `maxStale`.
+    #[error("no current keys of the issuer")]
+    NoKeys,
+    /// The issuer did not answer, or not so that it can be understood.
+    #[error("the issuer could not be asked")]
+    Unasked,
+    /// More questions under way than there may be.
+    #[error("too many questions to the issuer at once")]
+    Busy,
+    /// The issuer says that the token is worth nothing.
+    #[error("the issuer says that the token is not active")]
+    Inactive,
     /// The signature is not the key's.
     #[error("token has a wrong signature")]
     Signature,
@@ -130,6 +143,10 @@ impl TokenError {
             Self::Critical => "critical",
             Self::Type => "type",
             Self::Key => "key",
+            Self::NoKeys => "no_keys",
+            Self::Unasked => "unasked",
+            Self::Busy => "busy",
+            Self::Inactive => "inactive",
             Self::Signature => "signature",
             Self::Issuer => "issuer",
             Self::Audience => "audience",
@@ -187,12 +204,29 @@ impl<'a> Unverified<'a> {
     }
 }
 
-/// Checks the tokens of one issuer. Cheap to share behind an [`Arc`]; a change of keys or
-/// settings makes a new one.
+/// Checks the tokens of one issuer. Its keys can be replaced while it is in use.
 pub struct Verifier {
     settings: TokenSettings,
     allowed: Vec<(&'static str, Algorithm, KeyKind)>,
-    keys: ArcSwap<KeySet>,
+    /// `None`: none have come yet.
+    held: ArcSwapOption<Held>,
+    replaced: AtomicU64,
+}
+
+/// Keys in use.
+struct Held {
+    keys: KeySet,
+    confirmed: Option<SystemTime>,
+    until: Option<SystemTime>,
+}
+
+/// What a token's claims stand on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// A signature over them.
+    Signature,
+    /// The issuer's answer to a question about the token; RFC 7662 §2.2 makes each optional.
+    Answer,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -207,6 +241,13 @@ impl std::fmt::Debug for Verifier {
 impl Verifier {
     /// Takes the issuer's keys as the text of a JWK set (RFC 7517 §5).
     pub fn new(settings: &TokenSettings, jwks_json: &str) -> Result<Self, KeySetError> {
+        let verifier = Self::without_keys(settings)?;
+        verifier.replace_keys(jwks_json)?;
+        Ok(verifier)
+    }
+
+    /// For an issuer whose keys are still to come: until then every signed token is refused.
+    pub fn without_keys(settings: &TokenSettings) -> Result<Self, KeySetError> {
         let mut allowed = Vec::with_capacity(ALGORITHMS.len());
         let unsupported = |name: &str| {
             let expected: Vec<_> = supported_algorithms().collect();
@@ -222,19 +263,56 @@ impl Verifier {
         Ok(Self {
             settings: settings.clone(),
             allowed,
-            keys: ArcSwap::from_pointee(KeySet::parse(jwks_json)?),
+            held: ArcSwapOption::empty(),
+            replaced: AtomicU64::new(0),
         })
     }
 
-    /// Takes the issuer's newest keys; a text that is no JWK set changes nothing.
+    /// Takes other keys, believed without end. On an error the old ones stay in use.
     pub fn replace_keys(&self, jwks_json: &str) -> Result<(), KeySetError> {
-        self.keys.store(Arc::new(KeySet::parse(jwks_json)?));
+        self.take_keys(jwks_json, None, None)
+    }
+
+    /// Takes keys that the issuer confirmed at a time, and believes them until another. On an
+    /// error the old ones stay in use.
+    pub fn replace_keys_until(
+        &self,
+        jwks_json: &str,
+        confirmed: SystemTime,
+        until: SystemTime,
+    ) -> Result<(), KeySetError> {
+        self.take_keys(jwks_json, Some(confirmed), Some(until))
+    }
+
+    fn take_keys(
+        &self,
+        jwks_json: &str,
+        confirmed: Option<SystemTime>,
+        until: Option<SystemTime>,
+    ) -> Result<(), KeySetError> {
+        let keys = KeySet::parse(jwks_json)?;
+        self.held.store(Some(Arc::new(Held {
+            keys,
+            confirmed,
+            until,
+        })));
+        self.replaced.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// How many keys can verify a signature.
     pub fn key_count(&self) -> usize {
-        self.keys.load().len()
+        self.held.load().as_ref().map_or(0, |held| held.keys.len())
+    }
+
+    /// When the issuer last confirmed its keys; `None` where it is not asked for them.
+    pub fn keys_confirmed(&self) -> Option<SystemTime> {
+        self.held.load().as_ref().and_then(|held| held.confirmed)
+    }
+
+    /// How often keys were taken: differs as soon as there are others.
+    pub fn generation(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
     }
 
     /// The principal that `token` proves at `now` to be at the other end of a connection that
@@ -261,11 +339,24 @@ impl Verifier {
         certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
-        self.check_signature(token)?;
-        self.read_claims(&token.claims, certificate, now)
+        self.check_signature(token, now)?;
+        self.read_claims(&token.claims, Ground::Signature, certificate, now)
     }
 
-    fn check_signature(&self, token: &Unverified<'_>) -> Result<(), TokenError> {
+    /// The principal of a token about which its issuer has just said this (RFC 7662 §2.2).
+    pub fn judge_answer(
+        &self,
+        answer: &Map<String, Value>,
+        certificate: Option<&Thumbprint>,
+        now: SystemTime,
+    ) -> Result<Principal, TokenError> {
+        match answer.get("active") {
+            Some(Value::Bool(true)) => self.read_claims(answer, Ground::Answer, certificate, now),
+            _ => Err(TokenError::Inactive),
+        }
+    }
+
+    fn check_signature(&self, token: &Unverified<'_>, now: SystemTime) -> Result<(), TokenError> {
         let header = &token.header;
         let alg = header.get("alg").and_then(Value::as_str);
         let alg = alg.ok_or(TokenError::Algorithm)?;
@@ -286,8 +377,10 @@ impl Verifier {
             Some(Value::String(kid)) => Some(kid.as_str()),
             Some(_) => return Err(TokenError::Key),
         };
-        let keys = self.keys.load();
-        let key = keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
+        let held = self.held.load();
+        let current = |held: &&Arc<Held>| held.until.is_none_or(|until| now < until);
+        let held = held.as_ref().filter(current).ok_or(TokenError::NoKeys)?;
+        let key = held.keys.find(kid, alg, kind).ok_or(TokenError::Key)?;
         let (signature, signed) = (token.signature, token.signed.as_bytes());
         let verified = jsonwebtoken::crypto::verify(signature, signed, &key.verifying, algorithm);
         match verified {
@@ -315,12 +408,16 @@ impl Verifier {
     fn read_claims(
         &self,
         claims: &Map<String, Value>,
+        ground: Ground,
         certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
         let settings = &self.settings;
-        if claims.get("iss").and_then(Value::as_str) != Some(&settings.issuer) {
-            return Err(TokenError::Issuer);
+        match claims.get("iss") {
+            Some(Value::String(issuer)) if *issuer == settings.issuer => {}
+            // Who was asked is known.
+            None if ground == Ground::Answer => {}
+            _ => return Err(TokenError::Issuer),
         }
         match claims.get("aud") {
             Some(Value::String(one)) if *one == settings.audience => {}
@@ -333,7 +430,7 @@ impl Verifier {
         if marked.is_some_and(|typ| OTHER_TOKEN_TYPES.contains(&typ)) {
             return Err(TokenError::Type);
         }
-        let expires_at = self.check_dates(claims, now)?;
+        let expires_at = self.check_dates(claims, ground, now)?;
         let required = settings.certificate_bound;
         if !binding::holds(claims.get("cnf"), required, certificate) {
             return Err(TokenError::Binding);
@@ -377,6 +474,7 @@ impl Verifier {
     fn check_dates(
         &self,
         claims: &Map<String, Value>,
+        ground: Ground,
         now: SystemTime,
     ) -> Result<SystemTime, TokenError> {
         let skew = self.settings.clock_skew;
@@ -389,9 +487,12 @@ impl Verifier {
         {
             return Err(TokenError::Expired);
         }
-        let issued_at = date(claims.get("iat").ok_or(TokenError::Date)?)?;
+        let issued_at = claims.get("iat").map(date).transpose()?;
+        if issued_at.is_none() && ground == Ground::Signature {
+            return Err(TokenError::Date);
+        }
         let not_before = claims.get("nbf").map(date).transpose()?;
-        if lies_ahead(issued_at) || not_before.is_some_and(lies_ahead) {
+        if issued_at.is_some_and(lies_ahead) || not_before.is_some_and(lies_ahead) {
             return Err(TokenError::Early);
         }
         Ok(expires_at)

@@ -18,7 +18,7 @@ pub async fn prove(
     match evidence {
         Evidence::Bearer(token) => {
             let issuers = offered.oauthbearer.as_ref().ok_or(Failure::Mechanism)?;
-            Ok(issuers.verify(token, certificate, clock::wall())?)
+            Ok(issuers.prove(token, certificate, clock::wall).await?)
         }
     }
 }

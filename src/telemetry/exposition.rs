@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::label::{
-    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
-    Reloaded, ViolationAction,
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, IssuerOutcome, Method,
+    Outcome, Reason, Reloaded, ViolationAction,
 };
 use super::names::{self, Kind, Metric};
 use super::store::{self, API_SLOTS, DURATION_BUCKETS, Store};
@@ -110,6 +110,9 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
             let labels = Handshake::ALL.iter().map(|l| l.as_str());
             page.each(metric, labels, &process.handshakes);
         }
+        names::ISSUER_KEYS | names::ISSUER_KEYS_CONFIRMED | names::ISSUER_QUESTIONS => {
+            issuers(store, metric, page);
+        }
         names::IN_FLIGHT => page.sample(metric, "", &[], process.in_flight.load(Relaxed)),
         names::FETCH_SESSIONS => page.sample(metric, "", &[], process.fetch_sessions.load(Relaxed)),
         names::UPSTREAM_CONNECTIONS => {
@@ -182,6 +185,28 @@ fn requests(store: &Store, metric: &Metric, page: &mut Page) {
             } else {
                 let pairs = Reason::ALL.iter().zip(&cells.refusals);
                 pairs.for_each(|(label, cell)| write(label.as_str(), cell));
+            }
+        }
+    }
+}
+
+fn issuers(store: &Store, metric: &Metric, page: &mut Page) {
+    for cells in store::lock(&store.process.issuers).iter() {
+        let (listener, issuer) = (&*cells.listener, &*cells.issuer);
+        let mut keys = |value: &AtomicU64| {
+            // Who is asked about tokens has none.
+            if cells.confirmed.load(Relaxed) > 0 {
+                page.sample(metric, "", &[listener, issuer], value.load(Relaxed));
+            }
+        };
+        match *metric {
+            names::ISSUER_KEYS => keys(&cells.keys),
+            names::ISSUER_KEYS_CONFIRMED => keys(&cells.confirmed),
+            _ => {
+                for (label, cell) in IssuerOutcome::ALL.iter().zip(&cells.questions) {
+                    let labels = [listener, issuer, label.as_str()];
+                    page.sample(metric, "", &labels, cell.load(Relaxed));
+                }
             }
         }
     }

@@ -159,6 +159,18 @@ label! {
 }
 
 label! {
+    /// What came of a question to an issuer.
+    IssuerOutcome {
+        /// An answer that can be used.
+        Answered = "answered",
+        /// No answer in time, or none at all.
+        Unreachable = "unreachable",
+        /// An answer that cannot be used: an error, or not what was asked for.
+        Unusable = "unusable",
+    }
+}
+
+label! {
     /// How far a broker connection got before it failed.
     DialStage {
         /// Name resolution.

@@ -7,14 +7,16 @@ pub mod log;
 pub mod names;
 
 mod exposition;
+mod issuer;
 mod label;
 mod recorder;
 mod store;
 
 pub use exposition::Exposition;
+pub use issuer::IssuerMetrics;
 pub use label::{
-    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
-    Reloaded, ViolationAction,
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, IssuerOutcome, Method,
+    Outcome, Reason, Reloaded, ViolationAction,
 };
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use store::{DURATION_BUCKETS, PolicyInForce, TENANT_BYTES_MAX, TENANT_OVERFLOW, TENANTS_MAX};

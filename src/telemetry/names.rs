@@ -93,6 +93,14 @@ metrics! {
         "Clients that could not prove who they are.";
     HANDSHAKES: Counter Count "kordon_tls_handshakes_total" ["kind"]
         "TLS handshakes with clients that were finished: `full`, or `resumed` with a ticket.";
+    ISSUER_KEYS: Gauge Count "kordon_issuer_keys" ["listener", "issuer"]
+        "Keys in use of an issuer that publishes them at a URL.";
+    ISSUER_KEYS_CONFIRMED: Gauge Seconds "kordon_issuer_keys_confirmed_timestamp_seconds"
+        ["listener", "issuer"]
+        "When the issuer last confirmed the keys in use.";
+    ISSUER_QUESTIONS: Counter Count "kordon_issuer_questions_total"
+        ["listener", "issuer", "outcome"]
+        "Questions to issuers, for their keys or about a token, by outcome.";
     IN_FLIGHT: Gauge Count "kordon_in_flight_requests" []
         "Requests forwarded whose answer has not been written yet.";
     FETCH_SESSIONS: Gauge Count "kordon_fetch_sessions" []

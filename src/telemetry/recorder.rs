@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use super::exposition::{self, Exposition};
+use super::issuer::IssuerMetrics;
 use super::label::{
     CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
     Reloaded, ViolationAction,
@@ -68,6 +69,13 @@ impl Recorder {
     /// A TLS handshake with a client was finished.
     pub fn handshake(&self, kind: Handshake) {
         add(&self.store.process.handshakes[kind as usize], 1);
+    }
+
+    /// The numbers of an issuer that is asked; called once for each of a listener.
+    pub fn issuer(&self, listener: &str, issuer: &str) -> IssuerMetrics {
+        let (metrics, cells) = IssuerMetrics::new(listener, issuer);
+        store::lock(&self.store.process.issuers).push(cells);
+        metrics
     }
 
     /// A broker connection could not be made.

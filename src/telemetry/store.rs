@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use super::issuer::IssuerCells;
 use super::label::{
     CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
     Reloaded, ViolationAction,
@@ -102,6 +103,8 @@ pub(super) struct Process {
     pub connections_refused: AtomicU64,
     pub authentication_failures: [AtomicU64; Method::COUNT],
     pub handshakes: [AtomicU64; Handshake::COUNT],
+    /// As many as are configured.
+    pub issuers: Mutex<Vec<Arc<IssuerCells>>>,
     pub in_flight: AtomicI64,
     pub fetch_sessions: AtomicI64,
     pub upstream_connections: AtomicI64,

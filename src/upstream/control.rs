@@ -10,12 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
-use super::dial::{Backoff, DialError, Dialer};
+use super::dial::{DialError, Dialer};
 use super::topology::Topology;
 use crate::apis::{self, API_VERSIONS, METADATA};
 use crate::broker::{BrokerAddr, BrokerId, Target};
 use crate::clock;
-
+use crate::net::backoff::Backoff;
 use crate::net::stream::Stream;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, StructNode};

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::broker::BrokerAddr;
+use crate::net::backoff::random;
 use crate::net::stream::Stream;
 
 /// How long resolving a name and connecting may take.
@@ -30,10 +30,6 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 pub const ADDRESSES_MAX: usize = 16;
 /// How many attempts run at the same time.
 pub const ATTEMPTS_MAX: usize = 8;
-/// The first bound of [`Backoff`].
-pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
-/// The last bound of [`Backoff`].
-pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Dials brokers, always in the same way. Cheap to clone.
 #[derive(Clone)]
@@ -185,53 +181,6 @@ impl Dialer {
     }
 }
 
-/// The time to wait before dialling again: exponential, with full jitter, so that many clients
-/// of a broker that comes back do not come back as one.
-#[derive(Clone, Debug)]
-pub struct Backoff {
-    base: Duration,
-    max: Duration,
-    failures: u32,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new(BACKOFF_BASE, BACKOFF_MAX)
-    }
-}
-
-impl Backoff {
-    /// The bound is `base`, doubled with each failure, at most `max`.
-    pub fn new(base: Duration, max: Duration) -> Self {
-        Self {
-            base,
-            max,
-            failures: 0,
-        }
-    }
-
-    /// Counts a failure and says how long to wait: a random part of the bound.
-    pub fn delay(&mut self) -> Duration {
-        self.delay_by(random())
-    }
-
-    /// As [`delay`](Self::delay), with the chance as an argument.
-    pub fn delay_by(&mut self, random: u64) -> Duration {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let bound = self.base.saturating_mul(factor).min(self.max);
-        self.failures = self.failures.saturating_add(1);
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        // The upper half of the product is below `nanos`.
-        let part = (u128::from(nanos) * u128::from(random)) >> 64;
-        Duration::from_nanos(u64::try_from(part).unwrap_or(nanos))
-    }
-
-    /// Begins anew after a success.
-    pub fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
-
 async fn connect(broker: &BrokerAddr) -> Result<TcpStream, DialError> {
     let unresolved = |cause: &dyn fmt::Display| DialError::new(DialFailure::Resolve, broker, cause);
     let found = lookup_host((bare_host(broker), broker.port))
@@ -324,12 +273,6 @@ fn server_name(broker: &BrokerAddr) -> Result<ServerName<'static>, DialError> {
     let host = host.strip_suffix('.').unwrap_or(host);
     ServerName::try_from(host.to_owned())
         .map_err(|error| DialError::new(DialFailure::Resolve, broker, error))
-}
-
-/// Chance for jitter, from the seed that the standard library gives its hash tables. A generator
-/// fit for keys takes 50 ms to set up, which would be the longest part of a start.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

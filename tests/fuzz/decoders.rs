@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kordon::apis::{layout, produce};
 use kordon::identity::issuers::{Issuers, Proven};
 use kordon::identity::mechanisms::Mechanisms;
-use kordon::identity::settings::{CertificateName, MtlsSettings, TokenSettings};
+use kordon::identity::settings::{CertificateName, MtlsSettings, TokenSettings, TokenSource};
 use kordon::identity::token::{TokenError, Verifier};
 use kordon::identity::{certificate, json, sasl};
 use kordon::session::handshake::{self, Evidence, Handshake, Step};
@@ -35,7 +35,7 @@ const JWKS: &str = r#"{"keys":[
 static OFFERED: LazyLock<Mechanisms> = LazyLock::new(|| {
     let settings = TokenSettings {
         issuer: "https://idp.example".into(),
-        jwks_file: "jwks.json".into(),
+        source: TokenSource::KeyFile("jwks.json".into()),
         audience: "kafka".into(),
         algorithms: vec!["ES256".into()],
         clock_skew: Duration::from_secs(30),

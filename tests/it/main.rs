@@ -9,6 +9,7 @@ mod drain;
 mod fetch;
 mod flow;
 mod identity;
+mod issuer;
 mod limits;
 mod passage;
 mod policy;

@@ -1,7 +1,7 @@
 //! What the configuration makes of files, for the start and for every change after it. A new
 //! kind of file is a unit of three lines here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use super::watched::Unit;
 use super::{say, snapshot};
 use crate::clock;
 use crate::config::{Config, Guards, file, guards};
-use crate::identity::settings::{IdentitySettings, TokenSettings};
+use crate::identity::settings::{IdentitySettings, TokenSource};
 use crate::net::settings::{ClientTls, ServerTls};
 use crate::net::tls::{self, Offer};
 use crate::problem::Problems;
@@ -40,12 +40,14 @@ pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
         };
         for (at, settings) in sasl.oauthbearer.iter().cloned().enumerate() {
             let subject = format!("keys of `{}` at listener `{name}`", settings.issuer);
-            let paths = vec![settings.jwks_file.clone()];
+            let TokenSource::KeyFile(path) = settings.source else {
+                continue; // the issuer is asked, and watches itself
+            };
             units.push(Unit::new(
                 Reloaded::Keys,
                 subject,
-                paths,
-                move |proxy, problems| keys(proxy, (index, at), &settings, problems),
+                vec![path.clone()],
+                move |proxy, problems| keys(proxy, (index, at), &path, problems),
             ));
         }
     }
@@ -127,21 +129,15 @@ fn upstream_tls(proxy: &Proxy, settings: &ClientTls, problems: &mut Problems) {
     }
 }
 
-fn keys(
-    proxy: &Proxy,
-    (listener, issuer): (usize, usize),
-    settings: &TokenSettings,
-    problems: &mut Problems,
-) {
+fn keys(proxy: &Proxy, (listener, issuer): (usize, usize), path: &Path, problems: &mut Problems) {
     let Some(Identity::Sasl(offered)) = proxy.listeners.get(listener).map(|one| &one.identity)
     else {
         return;
     };
-    let verifiers = offered.oauthbearer.as_ref().map(|all| all.verifiers());
-    let Some(verifier) = verifiers.and_then(|all| all.get(issuer)) else {
+    let issuers = offered.oauthbearer.as_ref();
+    let Some(verifier) = issuers.and_then(|all| all.verifiers().nth(issuer)) else {
         return;
     };
-    let path = &settings.jwks_file;
     let replaced = file::read(path).and_then(|text| {
         verifier
             .replace_keys(&text)

@@ -1,6 +1,7 @@
 //! `sasl.oauthbearer` as people write it: issuers, rules about claims, names kept apart.
 
 use super::*;
+use crate::secret::Secret;
 
 #[test]
 fn rules_about_claims_are_read_and_their_mistakes_are_named() {
@@ -223,4 +224,181 @@ fn tokens_need_tls_off_loopback_and_safe_algorithms() {
     assert!(bad(&listener(", algorithms: []"))[0].contains("got an empty list"));
     assert!(bad(&listener(", clockSkew: 1h"))[0].contains("expected at most `300s`, got `1h`"));
     assert!(bad(&listener(", maxSession: 0s"))[0].contains("longer than nothing"));
+}
+
+/// A listener whose one issuer says this about where its word comes from, on line 8.
+fn source(text: &str) -> String {
+    small(
+        "identity: {static: \"User:orders-service\", tenant: shop}",
+        &format!("sasl: {{oauthbearer: {{issuer: i, audience: a,\n    {text}}}}}"),
+    )
+}
+
+fn read_source(text: &str) -> TokenSource {
+    let config = good(&source(text));
+    let IdentitySettings::Sasl(SaslSettings { oauthbearer, .. }) = &config.listeners[0].identity
+    else {
+        panic!()
+    };
+    oauthbearer[0].source.clone()
+}
+
+#[test]
+fn keys_may_come_from_a_url() {
+    let TokenSource::KeyUrl(keys) = read_source("jwks: {url: \"https://i/jwks\"}") else {
+        panic!()
+    };
+    assert_eq!(keys.url.to_string(), "https://i/jwks");
+    assert_eq!((keys.ca, keys.cache_file), (None, None));
+    assert_eq!(keys.stale_max, Duration::from_secs(86_400));
+    let all = "jwks: {url: \"https://i\", ca: ca.pem, cacheFile: keys.json, maxStale: 90m}";
+    let TokenSource::KeyUrl(keys) = read_source(all) else {
+        panic!()
+    };
+    assert!(keys.ca.unwrap().ends_with("ca.pem"));
+    // The file need not be there yet.
+    assert!(keys.cache_file.unwrap().ends_with("keys.json"));
+    assert_eq!(keys.stale_max, Duration::from_secs(5_400));
+    read_source("jwks: {url: \"http://localhost:8080/jwks\"}");
+}
+
+#[test]
+fn an_issuer_may_be_asked_about_tokens() {
+    let least = "introspection: {url: \"https://i/ask\", clientId: me, \
+        clientSecret: {file: sidecar.key}}";
+    let TokenSource::Introspection(asking) = read_source(least) else {
+        panic!()
+    };
+    assert_eq!(asking.url.to_string(), "https://i/ask");
+    assert_eq!((&*asking.client_id, asking.ca), ("me", None));
+    assert!(matches!(asking.client_secret, Secret::File(path) if path.ends_with("sidecar.key")));
+    assert_eq!(asking.cache_for, Duration::from_secs(60));
+    let more = least.replace("clientId", "ca: ca.pem, cacheFor: 0s, clientId");
+    let TokenSource::Introspection(asking) = read_source(&more) else {
+        panic!()
+    };
+    assert!(asking.ca.is_some());
+    assert_eq!(asking.cache_for, Duration::ZERO);
+}
+
+#[test]
+fn mistakes_about_where_an_issuers_word_comes_from_are_named() {
+    let one = "expected exactly one of `url` and `file`";
+    let url = "url: \"https://i/jwks\"";
+    let ask = "url: \"https://i\", clientId: me, clientSecret: {file: sidecar.key}";
+    for (text, want) in [
+        ("jwks: {}", vec![format!("8:11 {one}")]),
+        (
+            &*format!("jwks: {{{url}, file: jwks.json}}"),
+            vec![format!("8:11 {one}")],
+        ),
+        (
+            "jwks: {file: jwks.json, cacheFile: c, maxStale: 1h, ca: ca.pem}",
+            vec![
+                "8:29 `cacheFile` goes with `jwks.url`, not with a file".into(),
+                "8:43 `maxStale` goes with `jwks.url`, not with a file".into(),
+                "8:57 `ca` goes with `jwks.url`, not with a file".into(),
+            ],
+        ),
+        ("jwks: {urls: x}", vec!["8:12 unknown key `urls`".into()]),
+        (
+            "jwks: {url: \"http://i/jwks\"}",
+            vec![
+                "8:17 expected an address to ask, got `http://i/jwks`: only `https` is safe \
+                 beyond this machine"
+                    .into(),
+            ],
+        ),
+        (
+            "jwks: {url: \"http://localhost/\", ca: ca.pem}",
+            vec!["8:42 `ca` has no effect without TLS: the URL begins with `http://`".into()],
+        ),
+        (
+            &format!("jwks: {{{url}, ca: nope.pem}}"),
+            vec!["8:39 no such file `nope.pem`".into()],
+        ),
+        (
+            &format!("jwks: {{{url}, cacheFile: nope/keys.json}}"),
+            vec!["8:46 no directory for the file `nope/keys.json`".into()],
+        ),
+        (
+            &format!("jwks: {{{url}, maxStale: 59s}}"),
+            vec!["8:45 expected a duration from `60s` to `2592000s`, got `59s`".into()],
+        ),
+        (
+            &format!("jwks: {{{url}}}, introspection: {{{ask}}}"),
+            vec!["8:36 expected exactly one of `jwks` and `introspection`".into()],
+        ),
+        ("jwk: {}", vec!["8:5 unknown key `jwk`".into()]),
+        (
+            "introspection: {}",
+            vec![
+                "8:20 missing key `url`".into(),
+                "8:20 missing key `clientId`".into(),
+                "8:20 missing key `clientSecret`".into(),
+            ],
+        ),
+        (
+            &format!("introspection: {{{ask}, cacheFor: 2h}}"),
+            vec!["8:98 expected a duration from `0s` to `3600s`, got `2h`".into()],
+        ),
+        (
+            "introspection: {url: \"https://i\", clientId: me, clientSecret: hunter2}",
+            vec!["8:67 a secret does not stand in the configuration".into()],
+        ),
+        (
+            &format!("introspection: {{{ask}}}, algorithms: [RS256], types: [JWT]"),
+            vec![
+                "8:101 `algorithms` goes with `jwks`: no signature is checked here".into(),
+                "8:117 `types` goes with `jwks`: no signature is checked here".into(),
+            ],
+        ),
+    ] {
+        assert_eq!(bad(&source(text)), want, "{text}");
+    }
+    let neither = bad(&source("types: [JWT]"));
+    assert_eq!(neither, ["7:23 expected one of `jwks` and `introspection`"]);
+}
+
+#[test]
+fn several_sources_of_one_listener_do_not_get_in_each_others_way() {
+    let listener = |first: &str, second: &str| {
+        small(
+            "identity: {static: \"User:orders-service\", tenant: shop}",
+            &format!(
+                "sasl:\n    oauthbearer:\n    \
+                 - {{issuer: i, audience: a, shared: true, {first}}}\n    \
+                 - {{issuer: j, audience: a, shared: true, {second}}}"
+            ),
+        )
+    };
+    let ask = "introspection: {url: \"https://i\", clientId: me, clientSecret: {file: ca.pem}}";
+    let keys = |cache: &str| format!("jwks: {{url: \"https://i\", cacheFile: {cache}}}");
+    good(&listener(ask, &keys("j.json")));
+    good(&listener(&keys("i.json"), &keys("j.json")));
+    assert_eq!(
+        bad(&listener(ask, ask)),
+        ["10:7 a second issuer with `introspection`: an opaque token names neither"]
+    );
+    assert_eq!(
+        bad(&listener(&keys("k.json"), &keys("k.json"))),
+        ["10:7 the `cacheFile` of this issuer is also that of the one on line 9"]
+    );
+    // The same issuer from another URL is somebody else until `shared` says otherwise.
+    let token = |name: &str, port: u16, url: &str| {
+        format!(
+            "- name: {name}\n  bind: 127.0.0.1:{port}\n  \
+             advertise: {{host: h, ports: {}-{}}}\n  \
+             sasl: {{oauthbearer: {{issuer: i, audience: a, jwks: {{url: \"{url}\"}}}}}}\n",
+            port + 1,
+            port + 9
+        )
+    };
+    let two = |second: &str| {
+        let head = "upstream: {bootstrap: [\"k:1\"]}\npolicies: policies/\nlisteners:\n";
+        let first = token("a", 1000, "https://i/jwks");
+        format!("{head}{first}{}", token("b", 2000, second))
+    };
+    good(&two("https://i/jwks"));
+    assert_eq!(bad(&two("https://i/other")).len(), 2);
 }

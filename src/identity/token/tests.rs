@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, Rsa
 use serde_json::json;
 
 use super::*;
+use crate::identity::settings::TokenSource;
 
 mod corpus;
 mod issuers;
@@ -65,7 +66,7 @@ fn jwks() -> Value {
 fn settings() -> TokenSettings {
     TokenSettings {
         issuer: "https://idp.example/realms/prod".into(),
-        jwks_file: PathBuf::new(),
+        source: TokenSource::KeyFile(PathBuf::new()),
         audience: "kafka".into(),
         algorithms: supported_algorithms().map(str::to_owned).collect(),
         clock_skew: Duration::from_secs(30),

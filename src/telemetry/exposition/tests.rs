@@ -38,6 +38,10 @@ fn full() -> Recorder {
         generation: 3,
         loaded: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
     });
+    let issuer = recorder.issuer("tokens", hostile);
+    issuer.asked(IssuerOutcome::Unusable);
+    issuer.keys(3, SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+    recorder.issuer("tokens", "https://asked.example");
     recorder
 }
 

@@ -45,6 +45,8 @@ pub struct Setup {
     pub policy: String,
     /// Lines of `kordon.yaml` behind the rest.
     pub more: String,
+    /// What the token listener's issuer is believed by.
+    pub token_source: String,
     /// `maxSession` of the token listener.
     pub max_session: &'static str,
     /// How many broker ports each listener has.
@@ -95,6 +97,7 @@ impl Lab {
         let mut setup = Setup {
             policy: POLICY.to_owned(),
             more: String::new(),
+            token_source: "jwks: {file: jwks.json}, algorithms: [ES256]".to_owned(),
             max_session: "1h",
             broker_ports: 2,
             tls: false,
@@ -497,12 +500,13 @@ fn config(base: u16, setup: &Setup) -> String {
     bind: 127.0.0.1:{}
     advertise: {}
     sasl:
-      oauthbearer: {{issuer: \"https://issuer.example\", jwks: {{file: jwks.json}}, audience: kafka,
-        algorithms: [ES256], requiredScopes: [kafka], tenantClaim: tenant_id,
+      oauthbearer: {{issuer: \"https://issuer.example\", audience: kafka, {},
+        requiredScopes: [kafka], tenantClaim: tenant_id,
         groupsClaim: groups, maxSession: {},
         shared: true}}\n",
         base + 2,
         ports(2),
+        setup.token_source,
         setup.max_session
     );
     if setup.tls {

@@ -2,6 +2,7 @@
 //! a proxy in front of it; the rest are short words for requests and what comes back.
 
 mod broker;
+mod idp;
 mod lab;
 mod pki;
 #[path = "../../lab/port.rs"]
@@ -10,6 +11,7 @@ mod raw;
 mod signer;
 mod wire;
 
+pub use idp::Idp;
 pub use lab::{Lab, POLICY};
 pub use pki::{Pki, Shown};
 pub use raw::{Raw, frame_of, pause};

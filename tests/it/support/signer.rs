@@ -16,6 +16,7 @@ pub fn now() -> i64 {
 /// One ES256 key.
 pub struct Signer {
     key: EncodingKey,
+    key_id: String,
     pub jwks: Value,
 }
 
@@ -27,15 +28,20 @@ impl Signer {
     }
 
     pub fn new() -> Signer {
+        Signer::with_key_id("k1")
+    }
+
+    pub fn with_key_id(key_id: &str) -> Signer {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let public = pair.public_key_raw();
         let part = |from: usize| URL_SAFE_NO_PAD.encode(&public[from..from + 32]);
         let key = json!({
-            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "k1",
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": key_id,
             "x": part(1), "y": part(33),
         });
         Signer {
             key: EncodingKey::from_ec_der(&pair.serialize_der()),
+            key_id: key_id.to_owned(),
             jwks: json!({"keys": [key]}),
         }
     }
@@ -50,7 +56,7 @@ impl Signer {
             claims[name] = value.clone();
         }
         let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some("k1".to_owned());
+        header.kid = Some(self.key_id.clone());
         jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
     }
 }
