@@ -23,10 +23,15 @@ const KEYS_BY_URL: bool = false;
 /// Kordon's own name, at the broker and at the OAuth server.
 const KORDON: &str = "kordon";
 /// What is asked of each client: every codec, idempotence, a group, transactions, two admin calls.
-const CASES: [&str; 5] = [
+const CASES: [&str; 10] = [
     "admin/describe-cluster",
     "admin/describe-topics",
-    "produce",
+    "produce/none/acks=all",
+    "produce/gzip/acks=all",
+    "produce/snappy/acks=all",
+    "produce/lz4/acks=all",
+    "produce/zstd/acks=all",
+    "produce/none/idempotent",
     "group/classic",
     "transaction/commit-abort",
 ];
@@ -35,7 +40,7 @@ const LONG: Duration = Duration::from_secs(600);
 /// Tokens that do not: connections live for a few of them.
 const SHORT: Duration = Duration::from_secs(20);
 /// How long traffic flows while tokens expire.
-const TRAFFIC: Duration = Duration::from_secs(50);
+const TRAFFIC: Duration = Duration::from_secs(45);
 /// The tokens that a client must have had by then: at 20 s and 40 s the first two have expired.
 const TOKENS_MIN: usize = 3;
 /// As long as the last events may take to be acknowledged, and then to be read.
@@ -120,6 +125,31 @@ impl Stage {
         }
     }
 
+    /// The runs of a client, each direct one before the one through Kordon.
+    fn every_way<'a>(
+        &'a self,
+        choice: &Choice,
+        client: Client,
+        proofs: &[&'a str],
+    ) -> Vec<Run<'a>> {
+        let mut runs = Vec::new();
+        for proof in proofs {
+            let (security, broker, kordon) = self.proof(proof, client);
+            let direct = choice.way("direct").then_some(broker);
+            let ways = [("direct", direct), ("kordon", kordon)];
+            runs.extend(ways.into_iter().filter_map(|(way, addr)| {
+                Some(Run {
+                    client,
+                    security: security.clone(),
+                    proof,
+                    way,
+                    addr: addr?,
+                })
+            }));
+        }
+        runs
+    }
+
     /// The ends of the servers' logs, when something failed.
     fn print_logs(&self) {
         println!(
@@ -166,106 +196,106 @@ pub fn proven(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         .prefix("kordon-identity-")
         .tempdir()
         .unwrap();
-    for proof in crate::PROOFS.into_iter().filter(|p| choice.proof(p)) {
-        for client in &clients {
-            both_ways(&stage, choice, *client, proof, dir.path(), tally);
+    let proofs: Vec<&str> = crate::PROOFS
+        .into_iter()
+        .filter(|proof| choice.proof(proof))
+        .collect();
+    for client in &clients {
+        let runs = stage.every_way(choice, *client, &proofs);
+        let answers = side_by_side("known", &runs, &CASES, dir.path());
+        let mut direct: Option<(&str, Answers)> = None;
+        for (run, answers) in runs.iter().zip(answers) {
+            let tier = format!("{} {}", run.proof, run.way);
+            let seen = direct.take().filter(|(proof, _)| *proof == run.proof);
+            let seen = seen.as_ref().map(|(_, answers)| answers);
+            let answers = matrix::count(&tier, client.name, answers, seen, tally);
+            direct = (run.way == "direct").then_some((run.proof, answers));
         }
-        strangers(&stage, choice, &clients, proof, dir.path(), tally)?;
     }
+    strangers(&stage, choice, &clients, &proofs, dir.path(), tally)?;
     stage.end(before, tally)
 }
 
-fn both_ways(
-    stage: &Stage,
-    choice: &Choice,
+/// One run of one client.
+struct Run<'a> {
     client: Client,
-    proof: &str,
+    security: Security,
+    proof: &'a str,
+    way: &'static str,
+    addr: &'a str,
+}
+
+/// The runs' answers in their order; all at once, since each of them mostly waits. `what` is part
+/// of the names of each run, which has output and topics of its own.
+fn side_by_side(
+    what: &str,
+    runs: &[Run<'_>],
+    cases: &[&str],
     dir: &Path,
-    tally: &mut Tally,
-) {
-    let (security, broker, kordon) = stage.proof(proof, client);
-    let run = |addr: &str, way: &str| {
-        let prefix = format!("identity.{}.{proof}.{way}.", client.name);
-        client.matrix_as(&security, addr, &prefix, &CASES, dir)
+) -> Vec<Result<Answers, String>> {
+    let run = |run: &Run<'_>| {
+        let (name, proof, way) = (run.client.name, run.proof, run.way);
+        let prefix = format!("identity.{name}.{what}-{proof}.{way}.");
+        run.client
+            .matrix_as(&run.security, run.addr, &prefix, cases, dir)
     };
-    let (direct, through) = thread::scope(|scope| {
-        let direct = choice
-            .way("direct")
-            .then(|| scope.spawn(|| run(broker, "direct")));
-        let through = kordon.map(|addr| run(addr, "kordon"));
-        (direct.map(|direct| direct.join().unwrap()), through)
-    });
-    let tier = |way: &str| format!("{proof} {way}");
-    let direct =
-        direct.map(|answers| matrix::count(&tier("direct"), client.name, answers, None, tally));
-    if let Some(through) = through {
-        let direct = direct.as_ref();
-        matrix::count(&tier("kordon"), client.name, through, direct, tally);
-    }
+    thread::scope(|scope| {
+        let running: Vec<_> = runs
+            .iter()
+            .map(|one| scope.spawn(move || run(one)))
+            .collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    })
 }
 
 /// Clients with a certificate of another authority or a token of another issuer, which carry the
-/// names of those who may: nothing is answered to them, and Kordon counts the failure.
+/// names of those who may: nothing is answered to them, and Kordon counts each failure.
 fn strangers(
     stage: &Stage,
     choice: &Choice,
     clients: &[Client],
-    proof: &str,
+    proofs: &[&str],
     dir: &Path,
     tally: &mut Tally,
 ) -> Result<(), String> {
     let names: Vec<&str> = clients.iter().map(|c| c.name).collect();
     let authority = Authority::new(&names);
     let issuer = Issuer::start(&issuer::Settings::new(LONG, &names))?;
-    let security = |client: Client| match proof {
-        "mtls" => {
-            let files = authority.of(client.name);
-            Security::Mtls {
-                ca: stage.authority.ca(),
-                cert: files.cert,
-                key: files.key,
+    let mut runs = Vec::new();
+    for client in clients {
+        runs.extend(stage.every_way(choice, *client, proofs));
+    }
+    for run in &mut runs {
+        run.security = match &run.security {
+            Security::Oauth { .. } => stage.by_token(&issuer, run.client.name),
+            _ => {
+                let files = authority.of(run.client.name);
+                Security::Mtls {
+                    ca: stage.authority.ca(),
+                    cert: files.cert,
+                    key: files.key,
+                }
             }
-        }
-        _ => stage.by_token(&issuer, client.name),
-    };
-    for way in crate::WAYS.into_iter().filter(|w| choice.way(w)) {
-        let tier = format!("{proof} {way}, strangers");
-        let failures = || match &stage.kordon {
-            Some(kordon) if way == "kordon" => failures(&kordon.admin).map(Some),
-            _ => Ok(None),
         };
-        let before = failures()?;
-        let answers: Vec<_> = thread::scope(|scope| {
-            let runs: Vec<_> = clients
-                .iter()
-                .map(|client| {
-                    let (_, broker, kordon) = stage.proof(proof, *client);
-                    let addr = if way == "direct" {
-                        broker
-                    } else {
-                        kordon.unwrap_or(broker)
-                    };
-                    let security = security(*client);
-                    scope.spawn(move || {
-                        let prefix = format!("identity.{}.stranger-{proof}.{way}.", client.name);
-                        let cases = &CASES[..1];
-                        client.matrix_as(&security, addr, &prefix, cases, dir)
-                    })
-                })
-                .collect();
-            runs.into_iter().map(|run| run.join().unwrap()).collect()
-        });
-        for (client, answers) in clients.iter().zip(answers) {
-            match answers.map(|answers| let_in(&answers)) {
-                Ok(Some(case)) => tally.fail(&tier, client.name, &case, "it was let in"),
-                Ok(None) | Err(_) => tally.pass(&tier, client.name),
-            }
+    }
+    let failed = || match &stage.kordon {
+        Some(kordon) => failures(&kordon.admin),
+        None => Ok(0),
+    };
+    let before = failed()?;
+    let answers = side_by_side("stranger", &runs, &CASES[..1], dir);
+    for (run, answers) in runs.iter().zip(answers) {
+        let tier = format!("strangers {} {}", run.proof, run.way);
+        match answers.map(|answers| let_in(&answers)) {
+            Ok(Some(case)) => tally.fail(&tier, run.client.name, &case, "it was let in"),
+            Ok(None) | Err(_) => tally.pass(&tier, run.client.name),
         }
-        let counted = failures()?.zip(before).map(|(now, before)| now - before);
-        if counted.is_some_and(|counted| counted < clients.len() as u64) {
-            let why = format!("Kordon counted {counted:?} of {} failures", clients.len());
-            tally.fail(&tier, "all", "metric", &why);
-        }
+    }
+    let tried = runs.iter().filter(|run| run.way == "kordon").count() as u64;
+    let counted = failed()? - before;
+    if counted < tried {
+        let why = format!("Kordon counted {counted} failures of {tried} clients");
+        tally.fail("strangers", "all", "metric", &why);
     }
     Ok(())
 }
@@ -343,6 +373,12 @@ pub fn again(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
             }
             Err(why) => tally.fail(&tier, client.name, "tokens that expire", &why),
         }
+    }
+    if let Some(kordon) = &stage.kordon {
+        // Whoever does not authenticate again (aiokafka) is sent away, and connects again.
+        let log = kordon.log(usize::MAX);
+        let closed = log.matches("session has expired").count();
+        println!("reauth: Kordon closed {closed} connections whose session had expired");
     }
     stage.end(before, tally)
 }

@@ -6,7 +6,9 @@ const fs = require('fs')
 const told = (name) => process.env[`CLIENT_${name}`]
 const text = (name) => fs.readFileSync(told(name), 'utf8')
 
-// Client credentials at a token endpoint; a token serves until most of its life is over.
+// Client credentials at a token endpoint. kafkajs authenticates again when ten seconds of a session
+// are left, and at every request where a session begins shorter than that, which brokers refuse
+// within a second: a token is handed out while it is young.
 let held = { until: 0 }
 async function oauthBearerProvider() {
   if (Date.now() >= held.until) {
@@ -19,7 +21,7 @@ async function oauthBearerProvider() {
     })
     if (!answer.ok) throw new Error(`the token endpoint answered ${answer.status}`)
     const { access_token: value, expires_in: seconds } = await answer.json()
-    held = { value, until: Date.now() + 800 * seconds }
+    held = { value, until: Date.now() + 200 * seconds }
   }
   return { value: held.value }
 }
