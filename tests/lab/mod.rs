@@ -1,5 +1,5 @@
-//! The lab: real Apache Kafka brokers, a real `kordon run`, a recording relay, an OAuth server and the
-//! clients of five languages, for tests that drive the built binary from outside.
+//! The lab: real Apache Kafka brokers, a real `kordon run`, a recording relay, an OAuth server and
+//! the clients of five languages, for tests that drive the built binary from outside.
 //!
 //! Included by `#[path]` from the test binaries. What it starts, it ends: every process is a
 //! child of the test and is killed by its own id when its owner is dropped. Nothing here knows

@@ -69,9 +69,11 @@ fn properties(authority: &Authority, issuer: &Issuer, sasl: u16, mtls: u16) -> S
     let plain = "org.apache.kafka.common.security.plain.PlainLoginModule";
     let scram = "org.apache.kafka.common.security.scram.ScramLoginModule";
     let oauth = "org.apache.kafka.common.security.oauthbearer";
+    let validator = format!("{oauth}.OAuthBearerValidatorCallbackHandler");
+    let listeners = format!("PLAINTEXT://$HOST:$PORT,SASL_SSL://$HOST:{sasl},SSL://$HOST:{mtls}");
     format!(
-        r#"listeners=PLAINTEXT://$HOST:$PORT,SASL_SSL://$HOST:{sasl},SSL://$HOST:{mtls},CONTROLLER://$HOST:$CONTROLLER
-advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL_SSL://$HOST:{sasl},SSL://$HOST:{mtls}
+        r#"listeners={listeners},CONTROLLER://$HOST:$CONTROLLER
+advertised.listeners={listeners}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 ssl.keystore.type=PEM
@@ -85,7 +87,7 @@ listener.name.sasl_ssl.sasl.enabled.mechanisms=OAUTHBEARER,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.plain.sasl.jaas.config={plain} required user_{USER}="{PASSWORD}";
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram} required;
 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config={oauth}.OAuthBearerLoginModule required;
-listener.name.sasl_ssl.oauthbearer.sasl.server.callback.handler.class={oauth}.OAuthBearerValidatorCallbackHandler
+listener.name.sasl_ssl.oauthbearer.sasl.server.callback.handler.class={validator}
 listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.jwks.endpoint.url={jwks}
 listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.expected.issuer={issuer}
 listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.expected.audience=kafka
