@@ -16,10 +16,10 @@ pub struct Settings<'a> {
     /// What signs them: `RS256` or `ES256`.
     pub algorithm: &'a str,
     /// Clients that may ask for tokens: `id` with a `secret`, or with `jwks` for
-    /// `private_key_jwt`; `tokens: "opaque"` for tokens that only introspection can tell.
+    /// `private_key_jwt`; `tokens: "opaque"` for tokens that only introspection can tell;
+    /// `bound: true` for tokens bound to the client certificate shown (RFC 8705).
     pub clients: Vec<Value>,
-    /// For https: the certificate's files, and the authority of clients' certificates, to which
-    /// tokens are bound then.
+    /// For https: the certificate's files, and the authority of clients' certificates.
     pub tls: Option<(certificates::Files, &'a Path)>,
 }
 

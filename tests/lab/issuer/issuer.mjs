@@ -4,9 +4,9 @@
 //
 // SETTINGS: `modules` the folder that holds node_modules; `lifetime` of an access token in seconds;
 // `algorithm` that signs them (RS256, ES256); `clients`: `id` with a `secret` or with `jwks` (public
-// keys, for private_key_jwt), and `tokens: "opaque"` for a client whose tokens are not JWTs; `tls`:
-// `cert`, `key` and `clientCa` (files) for https, where a client that shows a certificate gets
-// tokens bound to it (RFC 8705).
+// keys, for private_key_jwt), `tokens: "opaque"` for a client whose tokens are not JWTs, and
+// `bound: true` for one whose tokens are bound to the certificate it must show (RFC 8705); `tls`:
+// `cert`, `key` and `clientCa` (files) for https.
 //
 // Every access token has the audience and the scope `kafka`. `POST /roll` signs with a new key from
 // then on and publishes the old one too, `POST /roll?forget` publishes the new one alone. A line on
@@ -40,11 +40,11 @@ class Store {
 }
 
 // A client in the library's words.
-function client({ id, secret, jwks, tokens }) {
+function client({ id, secret, jwks, tokens, bound }) {
   return {
     client_id: id, grant_types: ['client_credentials'], redirect_uris: [], response_types: [],
     scope: 'kafka', 'urn:kordon:tokens': tokens ?? 'jwt',
-    tls_client_certificate_bound_access_tokens: Boolean(settings.tls?.clientCa),
+    tls_client_certificate_bound_access_tokens: Boolean(bound),
     ...(secret
       ? { client_secret: secret, token_endpoint_auth_method: 'client_secret_basic' }
       : { jwks, token_endpoint_auth_method: 'private_key_jwt' }),
