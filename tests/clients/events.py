@@ -74,6 +74,12 @@ def digest(thing):
     return hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
 
 
+def security():
+    """What the harness says of security: its kind, and the rest by the names after `CLIENT_`."""
+    told = {name[7:]: value for name, value in os.environ.items() if name.startswith("CLIENT_")}
+    return told.get("SECURITY", "plaintext"), told
+
+
 def wanted(name, words):
     return not words or any(name == w or name.startswith(w + "/") for w in words)
 

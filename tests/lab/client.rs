@@ -20,6 +20,57 @@ pub const ALL: [Client; 5] = [
 const TRAFFIC_SECONDS_MAX: &str = "180";
 const MATRIX_LIMIT: Duration = Duration::from_secs(300);
 
+/// How a client proves who it is, with its own stock settings.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// Not at all.
+    Plaintext,
+    /// TLS with a client certificate.
+    Mtls {
+        /// The authority of the server's certificate.
+        ca: PathBuf,
+        /// The client's certificate.
+        cert: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// SASL/OAUTHBEARER over TLS, with tokens from a token endpoint for client credentials.
+    Oauth {
+        /// The authority of the server's certificate.
+        ca: PathBuf,
+        /// The token endpoint.
+        token_url: String,
+        /// The client's id there.
+        id: String,
+        /// Its secret.
+        secret: String,
+    },
+}
+
+impl Security {
+    /// Tells a client of any language, which reads the same variables.
+    fn tell(&self, command: &mut Command) {
+        match self {
+            Security::Plaintext => {}
+            Security::Mtls { ca, cert, key } => {
+                command.env("CLIENT_SECURITY", "mtls").env("CLIENT_CA", ca);
+                command.env("CLIENT_CERT", cert).env("CLIENT_KEY", key);
+            }
+            Security::Oauth {
+                ca,
+                token_url,
+                id,
+                secret,
+            } => {
+                command.env("CLIENT_SECURITY", "oauth").env("CLIENT_CA", ca);
+                command.env("CLIENT_TOKEN_URL", token_url);
+                command.env("CLIENT_ID", id).env("CLIENT_SECRET", secret);
+                command.env("CLIENT_SCOPE", "kafka");
+            }
+        }
+    }
+}
+
 /// One client of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -89,7 +140,20 @@ impl Client {
         cases: &[&str],
         dir: &Path,
     ) -> Result<Answers, String> {
+        self.matrix_as(&Security::Plaintext, bootstrap, prefix, cases, dir)
+    }
+
+    /// The same by a client that proves who it is.
+    pub fn matrix_as(
+        self,
+        security: &Security,
+        bootstrap: &str,
+        prefix: &str,
+        cases: &[&str],
+        dir: &Path,
+    ) -> Result<Answers, String> {
         let mut command = self.command();
+        security.tell(&mut command);
         command.arg(bootstrap).arg(prefix).args(cases);
         let name = format!("{}{}", self.name, prefix.replace('.', "-"));
         let mut run = process::Process::start(command, dir, &name);
@@ -119,7 +183,20 @@ impl Client {
     /// Starts traffic on `topic`: numbered events, read at the same time, until `Traffic::stop`;
     /// `grace` is how many seconds the last of them have to be acknowledged, and then to be read.
     pub fn traffic(self, bootstrap: &str, topic: &str, grace: u32, dir: &Path) -> Traffic {
+        self.traffic_as(&Security::Plaintext, bootstrap, topic, grace, dir)
+    }
+
+    /// The same by a client that proves who it is.
+    pub fn traffic_as(
+        self,
+        security: &Security,
+        bootstrap: &str,
+        topic: &str,
+        grace: u32,
+        dir: &Path,
+    ) -> Traffic {
         let mut command = self.command();
+        security.tell(&mut command);
         let stop = dir.join(format!("stop-{topic}"));
         command.args(["traffic", bootstrap, topic, TRAFFIC_SECONDS_MAX]);
         command.arg(grace.to_string()).env("TRAFFIC_STOP", &stop);

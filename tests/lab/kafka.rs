@@ -17,8 +17,18 @@ const CLUSTER_ID: &str = "a29yZG9uLWxhYi0wMDAwMA";
 /// A running cluster; its brokers are killed and its data deleted when dropped.
 pub struct Kafka {
     version: String,
+    launch: Launch,
     brokers: Vec<Broker>,
     dir: TempDir,
+}
+
+/// What is added to the commands of each broker.
+#[derive(Default)]
+pub struct Launch {
+    /// Arguments of the storage tool's `format`, such as `--add-scram`.
+    pub format: Vec<String>,
+    /// Arguments of the virtual machine, such as system properties.
+    pub java: Vec<String>,
 }
 
 struct Broker {
@@ -42,6 +52,16 @@ impl Kafka {
     /// `$PORT` and `$CONTROLLER` stand for the broker's own); `Err` holds the reason and the end
     /// of the broker's log.
     pub fn start(version: &str, brokers: u16, extra: &str) -> Result<Kafka, String> {
+        Kafka::start_with(version, brokers, extra, Launch::default())
+    }
+
+    /// The same with more in the commands.
+    pub fn start_with(
+        version: &str,
+        brokers: u16,
+        extra: &str,
+        launch: Launch,
+    ) -> Result<Kafka, String> {
         part::ready(&format!("kafka-{version}"))?;
         let dir = tempfile::Builder::new()
             .prefix("kordon-kafka-")
@@ -60,6 +80,7 @@ impl Kafka {
         }
         let mut kafka = Kafka {
             version: version.to_owned(),
+            launch,
             brokers: Vec::new(),
             dir,
         };
@@ -221,12 +242,14 @@ impl Kafka {
         let mut command = self.java("-Xmx256m");
         command.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
         command.arg(self.home(id).join("server.properties"));
+        command.args(&self.launch.format);
         process::Process::start(command, &self.home(id), "format")
     }
 
     fn launch(&mut self, id: u16) {
         let mut command = self.java(HEAP);
         command
+            .args(&self.launch.java)
             .arg("kafka.Kafka")
             .arg(self.home(id).join("server.properties"));
         let process = process::Process::start(command, &self.home(id), "broker");

@@ -21,6 +21,8 @@ pub struct Kordon {
     pub admin: String,
     /// The first of the listener's ports: the bootstrap, then `BROKER_PORTS` for the brokers.
     pub first_port: u16,
+    /// Where clients bootstrap at a second listener, if the configuration has one.
+    pub second: String,
     process: process::Process,
     dir: TempDir,
 }
@@ -60,6 +62,7 @@ impl Kordon {
             addr,
             admin,
             first_port: ports.app,
+            second: format!("{host}:{}", ports.second),
             process,
             dir,
         })
@@ -135,6 +138,8 @@ fn binary() -> std::ffi::OsString {
 pub struct Ports {
     /// The listener; the `BROKER_PORTS` after it are for the brokers.
     pub app: u16,
+    /// A second listener, likewise.
+    pub second: u16,
     /// The admin endpoint.
     pub admin: u16,
 }
@@ -143,6 +148,7 @@ impl Ports {
     fn free(host: &str) -> Ports {
         Ports {
             app: port::free(host, BROKER_PORTS + 1),
+            second: port::free(host, BROKER_PORTS + 1),
             admin: port::free("127.0.0.1", 1),
         }
     }

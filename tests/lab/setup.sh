@@ -1,5 +1,6 @@
 #!/bin/bash
-# Sets up what the real-Kafka tests use: the brokers' jars and the clients of five languages.
+# Sets up what the real-Kafka tests use: the brokers' jars, the clients of five languages and an
+# OAuth server.
 #
 # Everything lands under ${KORDON_CACHE:-~/.cache/kordon}/lab, never in the tree. A second run with
 # nothing changed takes a fraction of a second. A part that cannot be had is written to
@@ -86,6 +87,14 @@ kafkajs() {
     || { echo "npm could not install kafkajs"; return 1; }
 }
 
+issuer() {
+  need node npm || return 1
+  rm -rf "$lab/issuer"; mkdir -p "$lab/issuer"
+  cp "$here/issuer/package.json" "$here/issuer/package-lock.json" "$lab/issuer/"
+  (cd "$lab/issuer" && npm ci --no-audit --no-fund --ignore-scripts) >&2 \
+    || { echo "npm could not install the OAuth server"; return 1; }
+}
+
 for version in $versions; do
   part "kafka-$version" "$(sum "$here/pom.xml")" jars
 done
@@ -94,6 +103,7 @@ part librdkafka "$(sum "$clients/librdkafka/requirements.txt")" librdkafka
 part aiokafka "$(sum "$clients/aiokafka/requirements.txt")" aiokafka
 part franz "$(sum "$clients"/franz/*)" franz
 part kafkajs "$(sum "$clients/kafkajs/package.json")" kafkajs
+part issuer "$(sum "$here/issuer/package.json" "$here/issuer/package-lock.json")" issuer
 
 if [ "$skips" -gt 0 ]; then
   echo "lab: $skips part(s) skipped; details in $log"

@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const VERSION: &str = "4.3.0";
-const REPORT_LIMIT: Duration = Duration::from_secs(150);
+/// How long a client may take from the end of its producing to its report.
+pub const REPORT_LIMIT: Duration = Duration::from_secs(150);
 /// How long nothing disturbs the traffic, before and after what does.
 const CALM: Duration = Duration::from_secs(3);
 /// How long a broker stays away: longer than it takes to be missed.
@@ -62,7 +63,7 @@ fn disturbed(
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     let from = Instant::now();
     let mut traffic = start(clients, bootstrap, &topics, 45, dir.path());
-    flowing(&mut traffic, &format!("three brokers {way}"), tally);
+    flowing(&traffic, &format!("three brokers {way}"), tally);
     println!(
         "three brokers {way}: traffic flows at {} s",
         from.elapsed().as_secs()
@@ -127,8 +128,8 @@ pub fn term(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         .unwrap();
     let mut kordon = Kordon::matrix(IN_FRONT, &kafka.addrs())?;
     let topics = topics(&kafka, &clients, "term", 1)?;
-    let mut traffic = start(&clients, &kordon.addr, &topics, 6, dir.path());
-    flowing(&mut traffic, tier, tally);
+    let traffic = start(&clients, &kordon.addr, &topics, 6, dir.path());
+    flowing(&traffic, tier, tally);
     sleep(CALM);
     match kordon.term(Duration::from_secs(40)) {
         Some(status) if status.success() => tally.pass(tier, "exit 0"),
@@ -192,7 +193,7 @@ fn start(
 }
 
 /// Waits until every client has had an event acknowledged and read.
-fn flowing(traffic: &mut [Traffic], tier: &str, tally: &mut Tally) {
+pub fn flowing(traffic: &[Traffic], tier: &str, tally: &mut Tally) {
     let until = Instant::now() + FLOW_LIMIT;
     while traffic.iter().any(|one| !one.flows()) && Instant::now() < until {
         sleep(Duration::from_millis(100));
@@ -247,7 +248,7 @@ fn in_sync(kafka: &Kafka, topics: &[String]) -> Result<(), String> {
 
 /// Nothing acknowledged is missing in the broker, nor (where `to_the_end`) to the consumer, and
 /// then the last events were acknowledged too: the client came back.
-fn survived(
+pub fn survived(
     kafka: &Kafka,
     topic: &str,
     report: Report,

@@ -1,14 +1,16 @@
 //! Real Kafka, real clients: what five clients see directly and through Kordon, side by side.
 //!
 //! `cargo test --test real` runs every scenario; words select some: scenarios (`matrix`, `old`,
-//! `leaders`, `term`, …), clients (`java`, `franz`, …) and ways (`direct`, `kordon`). A word that
-//! names none of them selects nothing, so that a filter meant for other tests runs none of these.
+//! `identity`, …), clients (`java`, `franz`, …), ways (`direct`, `kordon`) and proofs of identity
+//! (`mtls`, `oauth`). A word that names none of them selects nothing, so that a filter meant for
+//! other tests runs none of these.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../lab/mod.rs"]
 mod lab;
 
 mod disturbance;
+mod identity;
 mod matrix;
 mod tally;
 
@@ -47,14 +49,22 @@ impl Choice {
     fn way(&self, name: &str) -> bool {
         self.has(name, &WAYS)
     }
+
+    fn proof(&self, name: &str) -> bool {
+        self.has(name, &PROOFS)
+    }
 }
 
 const WAYS: [&str; 2] = ["direct", "kordon"];
+/// How a client proves who it is, in the scenarios where it does.
+const PROOFS: [&str; 2] = ["mtls", "oauth"];
 
 type Scenario = fn(&Choice, &mut Tally) -> Result<(), String>;
-const SCENARIOS: [(&str, Scenario); 4] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("matrix", matrix::newest),
     ("old", matrix::old),
+    ("identity", identity::proven),
+    ("reauth", identity::again),
     ("leaders", disturbance::leaders),
     ("term", disturbance::term),
 ];
@@ -74,6 +84,7 @@ fn main() -> ExitCode {
     let known = |word: &str| {
         scenarios.contains(&word)
             || WAYS.contains(&word)
+            || PROOFS.contains(&word)
             || client::ALL.iter().any(|c| c.name == word)
     };
     if let Some(word) = words.iter().find(|w| !known(w)) {

@@ -120,7 +120,6 @@ impl Both<'_> {
         self.client.matrix(bootstrap, &prefix, self.cases, self.dir)
     }
 
-    /// Counts each case; through Kordon its facts must be those of the direct run.
     fn count(
         &self,
         answers: Result<Answers, String>,
@@ -128,47 +127,58 @@ impl Both<'_> {
         direct: Option<&Answers>,
         tally: &mut Tally,
     ) -> Answers {
-        let (tier, name) = (format!("{} {way}", self.version), self.client.name);
-        let answers = match answers {
-            Ok(answers) => answers,
-            Err(why) => {
-                tally.fail(&tier, name, "run", &why);
-                return Answers::new();
-            }
-        };
-        if answers.is_empty() {
-            tally.fail(&tier, name, "run", "no case was printed");
-        }
-        for (case, answer) in &answers {
-            match (&answer.outcome, direct.map(|direct| direct.get(case))) {
-                (Outcome::Skipped(reason), _) => tally.skip(&tier, name, case, reason),
-                (Outcome::Failed(why), seen) => {
-                    let seen = seen.flatten().map(|d| format!("; directly: {}", facts(d)));
-                    let seen = seen.unwrap_or_default();
-                    tally.fail(&tier, name, case, &format!("{why} {}{seen}", facts(answer)));
-                }
-                (Outcome::Passed, Some(None)) => {
-                    tally.fail(&tier, name, case, "not among the cases of the direct run");
-                }
-                (Outcome::Passed, Some(Some(direct))) if direct.detail != answer.detail => {
-                    tally.fail(&tier, name, case, &difference(direct, answer));
-                }
-                (Outcome::Passed, _) => tally.pass(&tier, name),
-            }
-        }
-        for case in direct.into_iter().flat_map(Answers::keys) {
-            if !answers.contains_key(case) {
-                tally.fail(&tier, name, case, "only the direct run printed it");
-            }
-        }
-        let ms: u64 = answers.values().map(|a| a.ms).sum();
-        println!(
-            "{tier} · {name}: {} cases in {} s",
-            answers.len(),
-            ms / 1000
-        );
-        answers
+        let tier = format!("{} {way}", self.version);
+        count(&tier, self.client.name, answers, direct, tally)
     }
+}
+
+/// Counts each case; through Kordon its facts must be those of the direct run.
+pub fn count(
+    tier: &str,
+    name: &str,
+    answers: Result<Answers, String>,
+    direct: Option<&Answers>,
+    tally: &mut Tally,
+) -> Answers {
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(why) => {
+            tally.fail(tier, name, "run", &why);
+            return Answers::new();
+        }
+    };
+    if answers.is_empty() {
+        tally.fail(tier, name, "run", "no case was printed");
+    }
+    for (case, answer) in &answers {
+        match (&answer.outcome, direct.map(|direct| direct.get(case))) {
+            (Outcome::Skipped(reason), _) => tally.skip(tier, name, case, reason),
+            (Outcome::Failed(why), seen) => {
+                let seen = seen.flatten().map(|d| format!("; directly: {}", facts(d)));
+                let seen = seen.unwrap_or_default();
+                tally.fail(tier, name, case, &format!("{why} {}{seen}", facts(answer)));
+            }
+            (Outcome::Passed, Some(None)) => {
+                tally.fail(tier, name, case, "not among the cases of the direct run");
+            }
+            (Outcome::Passed, Some(Some(direct))) if direct.detail != answer.detail => {
+                tally.fail(tier, name, case, &difference(direct, answer));
+            }
+            (Outcome::Passed, _) => tally.pass(tier, name),
+        }
+    }
+    for case in direct.into_iter().flat_map(Answers::keys) {
+        if !answers.contains_key(case) {
+            tally.fail(tier, name, case, "only the direct run printed it");
+        }
+    }
+    let ms: u64 = answers.values().map(|a| a.ms).sum();
+    println!(
+        "{tier} · {name}: {} cases in {} s",
+        answers.len(),
+        ms / 1000
+    );
+    answers
 }
 
 fn facts(answer: &Answer) -> String {

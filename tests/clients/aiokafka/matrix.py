@@ -2,15 +2,21 @@
 `matrix.py traffic BOOTSTRAP TOPIC SECONDS [GRACE]`."""
 
 import asyncio
+import base64
+import json
 import logging
 import os
+import ssl
 import sys
 import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import events  # noqa: E402
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402
+from aiokafka.abc import AbstractTokenProvider  # noqa: E402
 from aiokafka.admin import (  # noqa: E402
     AIOKafkaAdminClient,
     NewPartitions,
@@ -21,6 +27,42 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  #
 from aiokafka.errors import KafkaError, for_code  # noqa: E402
 
 LIMIT = 40
+
+
+class Tokens(AbstractTokenProvider):
+    """Client credentials at a token endpoint; a token serves until most of its life is over."""
+
+    def __init__(self, told):
+        self.told, self.answer, self.until = told, None, 0
+
+    async def token(self):
+        if time.monotonic() >= self.until:
+            loop = asyncio.get_running_loop()
+            self.answer = await loop.run_in_executor(None, self.ask)
+            self.until = time.monotonic() + 0.8 * self.answer["expires_in"]
+        return self.answer["access_token"]
+
+    def ask(self):
+        credentials = f"{self.told['ID']}:{self.told['SECRET']}".encode()
+        form = {"grant_type": "client_credentials", "scope": self.told["SCOPE"]}
+        request = urllib.request.Request(
+            self.told["TOKEN_URL"], urllib.parse.urlencode(form).encode(),
+            {"Authorization": "Basic " + base64.b64encode(credentials).decode()})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+
+def security():
+    """How the client proves who it is, as the environment says; its own stock settings."""
+    kind, told = events.security()
+    if kind == "plaintext":
+        return {}
+    context = ssl.create_default_context(cafile=told["CA"])
+    if kind == "mtls":
+        context.load_cert_chain(told["CERT"], told["KEY"])
+        return {"security_protocol": "SSL", "ssl_context": context}
+    return {"security_protocol": "SASL_SSL", "ssl_context": context,
+            "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": Tokens(told)}
 
 
 def name_of(code):
@@ -73,7 +115,7 @@ class Matrix:
         self.cases[name] = lambda facts: asyncio.run(self.within(case, facts))
 
     async def within(self, case, facts):
-        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, **security())
         await self.admin.start()
         try:
             await case(facts)
@@ -87,12 +129,12 @@ class Matrix:
 
     def producer(self, **extra):
         extra = {"linger_ms": 5, "request_timeout_ms": 10000, **extra}
-        return AIOKafkaProducer(bootstrap_servers=self.bootstrap, **extra)
+        return AIOKafkaProducer(bootstrap_servers=self.bootstrap, **security(), **extra)
 
     def consumer(self, *topics, **extra):
         extra = {"auto_offset_reset": "earliest", "enable_auto_commit": False, **extra}
         return AIOKafkaConsumer(*topics, bootstrap_servers=self.bootstrap, fetch_max_wait_ms=100,
-                                **extra)
+                                **security(), **extra)
 
     async def topic(self, name, partitions, **config):
         """Creates a topic of this run, waits until its leaders answer, gives its full name."""
@@ -419,7 +461,8 @@ class Matrix:
 async def traffic(bootstrap, topic, seconds, grace):
     """Numbered events (acks=all, idempotent) while a group reads them; then what was lost."""
     acknowledged, consumed, errors, done = set(), set(), {}, asyncio.Event()
-    stock = {"bootstrap_servers": bootstrap, "request_timeout_ms": 5000, "retry_backoff_ms": 100}
+    stock = {"bootstrap_servers": bootstrap, "request_timeout_ms": 5000, "retry_backoff_ms": 100,
+             **security()}
 
     async def read():
         consumer = AIOKafkaConsumer(

@@ -44,7 +44,7 @@ func (m *matrix) client(options ...kgo.Opt) *kgo.Client {
 		kgo.RequestTimeoutOverhead(10 * time.Second),
 		kgo.MetadataMinAge(100 * time.Millisecond),
 	}
-	client, err := kgo.NewClient(append(stock, options...)...)
+	client, err := kgo.NewClient(append(append(stock, security()...), options...)...)
 	if err != nil {
 		panic(err)
 	}

@@ -25,6 +25,7 @@ func traffic(bootstrap, topic string, length, grace time.Duration) {
 		kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.RequestTimeoutOverhead(5 * time.Second),
 		kgo.MetadataMinAge(200 * time.Millisecond), kgo.MetadataMaxAge(5 * time.Second),
 	}
+	stock = slices.Clip(append(stock, security()...))
 	consumer, err := kgo.NewClient(append(stock, kgo.ConsumerGroup(topic+".reader"), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond),
 		kgo.SessionTimeout(10*time.Second), kgo.HeartbeatInterval(time.Second),

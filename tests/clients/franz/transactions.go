@@ -72,11 +72,11 @@ func (m *matrix) transactionOffsets(ctx context.Context, noted facts) error {
 	if err := m.send(ctx, plain, source, "request", 0, 10, 3); err != nil {
 		return err
 	}
-	session, err := kgo.NewGroupTransactSession(
+	session, err := kgo.NewGroupTransactSession(append(security(),
 		kgo.SeedBrokers(strings.Split(m.bootstrap, ",")...), kgo.TransactionalID(m.prefix+"saga-offsets"),
 		kgo.ConsumerGroup(group), kgo.ConsumeTopics(source), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RequireStableFetchOffsets(),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.FetchMaxWait(100*time.Millisecond))
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.FetchMaxWait(100*time.Millisecond))...)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ final class Settings {
     }
 
     private Map<String, Object> base(Object... extra) {
-        var settings = new HashMap<String, Object>();
+        var settings = new HashMap<>(Security.settings());
         settings.put("bootstrap.servers", bootstrap);
         settings.put("request.timeout.ms", 10_000);
         settings.put("reconnect.backoff.max.ms", 500);

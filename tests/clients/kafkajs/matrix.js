@@ -9,6 +9,7 @@ const snappy = require('kafkajs-snappy')
 const lz4 = require('lz4-napi')
 const zstd = require('@bokuweb/zstd-wasm')
 const events = require('./events')
+const { security } = require('./security')
 const { traffic, pause } = require('./traffic')
 
 const CASE_LIMIT_MS = 90000
@@ -34,6 +35,7 @@ class Skip extends Error {}
 const connect = (bootstrap, clientId = 'matrix') => new Kafka({
   clientId, brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, requestTimeout: 10000,
   connectionTimeout: 3000, retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 10 },
+  ...security(),
 })
 
 // The broker's error by its protocol name, or `none`.

@@ -25,6 +25,22 @@ from confluent_kafka import admin as kadmin  # noqa: E402
 LIMIT = 40
 
 
+def security():
+    """How the client proves who it is, as the environment says; its own stock settings."""
+    kind, told = events.security()
+    if kind == "plaintext":
+        return {}
+    if kind == "mtls":
+        return {"security.protocol": "SSL", "ssl.ca.location": told["CA"],
+                "ssl.certificate.location": told["CERT"], "ssl.key.location": told["KEY"]}
+    return {"security.protocol": "SASL_SSL", "ssl.ca.location": told["CA"],
+            "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.token.endpoint.url": told["TOKEN_URL"],
+            "sasl.oauthbearer.client.id": told["ID"],
+            "sasl.oauthbearer.client.secret": told["SECRET"],
+            "sasl.oauthbearer.scope": told["SCOPE"]}
+
+
 def error_of(attempt):
     """The broker's error by its protocol name, or `none`."""
     try:
@@ -70,7 +86,7 @@ class Matrix:
 
     def stock(self, **extra):
         """Stock client settings: nothing in them knows of a proxy."""
-        settings = {"bootstrap.servers": self.bootstrap, "socket.timeout.ms": 10000}
+        settings = {"bootstrap.servers": self.bootstrap, "socket.timeout.ms": 10000, **security()}
         settings.update({name.replace("_", "."): value for name, value in extra.items()})
         return settings
 
@@ -461,7 +477,7 @@ def traffic(bootstrap, topic, seconds, grace):
     """Numbered events (acks=all, idempotent) while a group reads them; then what was lost."""
     acknowledged, consumed, errors, done = set(), set(), {}, threading.Event()
     stock = {"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 500,
-             "socket.timeout.ms": 5000, "log_level": 3}
+             "socket.timeout.ms": 5000, "log_level": 3, **security()}
 
     def read():
         consumer = Consumer({**stock, "group.id": topic + ".reader", "session.timeout.ms": 10000,
