@@ -5,6 +5,7 @@
 
 // The path of a request.
 pub mod identity;
+pub mod issuer;
 pub mod net;
 pub mod policy;
 pub mod proxy;

@@ -6,10 +6,12 @@
 //! * [`stream`]: one connection, with or without TLS
 //! * [`tls`]: rustls settings for both sides
 //! * [`http`]: questions over HTTP to issuers and registries
+//! * [`backoff`]: how long to wait before trying again
 //! * [`fault`]: why a handshake with a client failed, in words
 //! * [`buffer`]: large buffers, held only while bytes flow
 //! * [`pipe`]: bytes on their way from socket to socket, uncopied
 
+pub mod backoff;
 pub mod buffer;
 pub mod fault;
 pub mod http;

@@ -11,6 +11,8 @@ mod recorder;
 mod store;
 
 pub use exposition::Exposition;
-pub use label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+pub use label::{
+    DialStage, Direction, DropCause, Fetch, Method, Outcome, Reason, Renewal, ViolationAction,
+};
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use store::{DURATION_BUCKETS, PolicyInForce, TENANT_BYTES_MAX, TENANT_OVERFLOW, TENANTS_MAX};

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use super::label::{DialStage, Direction, DropCause, Method, Outcome, Reason, ViolationAction};
+use super::label::{
+    DialStage, Direction, DropCause, Fetch, Method, Outcome, Reason, Renewal, ViolationAction,
+};
 
 /// Tenants with series of their own; those that come later share [`TENANT_OVERFLOW`].
 pub const TENANTS_MAX: usize = 1000;
@@ -103,6 +105,10 @@ pub(super) struct Process {
     pub upstream_connections: AtomicI64,
     pub spliced_bytes: AtomicU64,
     pub dial_failures: [AtomicU64; DialStage::COUNT],
+    pub reauthentications: [AtomicU64; Renewal::COUNT],
+    pub token_fetches: [AtomicU64; Fetch::COUNT],
+    /// When the proxy's own token for the brokers ends, once there was one.
+    pub token_expiry: Mutex<Option<SystemTime>>,
     pub policy: Mutex<Option<PolicyInForce>>,
     pub policy_reload_failures: AtomicU64,
     pub audit_lines: AtomicU64,

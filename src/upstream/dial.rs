@@ -1,22 +1,29 @@
 //! Reaching a broker: resolve, connect, TLS handshake, each within a bound. Several addresses of
 //! one host, or several bootstrap brokers, are tried side by side with a small head start each
-//! (RFC 8305), so that one dead address costs a moment and not a timeout. Authentication to the
-//! broker is not done here.
+//! (RFC 8305), so that one dead address costs a moment and not a timeout. Where brokers ask for
+//! SASL, a connection is dialled once the broker believes.
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::frames;
+use super::sasl::{
+    ANSWER_BYTES_MAX, AUTHENTICATION_TIMEOUT, Credentials, Exchange, Proof, SaslFailure, Session,
+    Step, TOKEN_TIMEOUT,
+};
 use crate::broker::BrokerAddr;
+use crate::clock;
+use crate::net::backoff::random;
 use crate::net::stream::Stream;
 
 /// How long resolving a name and connecting may take.
@@ -29,17 +36,23 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 pub const ADDRESSES_MAX: usize = 16;
 /// How many attempts run at the same time.
 pub const ATTEMPTS_MAX: usize = 8;
-/// The first bound of [`Backoff`].
-pub const BACKOFF_BASE: Duration = Duration::from_millis(100);
-/// The last bound of [`Backoff`].
-pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Dials brokers, always in the same way. Cheap to clone.
 #[derive(Clone)]
 pub struct Dialer {
     tls: Option<Arc<ClientConfig>>,
+    credentials: Credentials,
     connect_timeout: Duration,
     handshake_timeout: Duration,
+}
+
+/// A connection to a broker that is ready for requests.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: Stream,
+    /// The session that the broker granted, where it asks for SASL.
+    pub session: Option<Session>,
 }
 
 /// What went wrong, without saying where.
@@ -60,6 +73,15 @@ pub enum DialFailure {
     /// No handshake within the bound.
     #[error("the tls handshake with the broker took too long")]
     HandshakeTimeout,
+    /// There is nothing to authenticate with: no token yet, or a secret that cannot be read.
+    #[error("there is nothing to authenticate to the broker with")]
+    Credentials,
+    /// The broker does not believe, or does not speak SASL.
+    #[error("the broker refuses the proxy's authentication")]
+    Refused,
+    /// The broker did not decide within the bound.
+    #[error("the authentication to the broker took too long")]
+    AuthenticationTimeout,
     /// There was nothing to dial.
     #[error("no broker address is known")]
     NoAddress,
@@ -74,6 +96,9 @@ impl DialFailure {
             Self::ConnectTimeout => "connect_timeout",
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::Credentials => "credentials",
+            Self::Refused => "refused",
+            Self::AuthenticationTimeout => "authentication_timeout",
             Self::NoAddress => "no_address",
         }
     }
@@ -86,6 +111,7 @@ impl DialFailure {
 pub struct DialError {
     failure: DialFailure,
     detail: String,
+    sasl: Option<SaslFailure>,
 }
 
 impl DialError {
@@ -93,7 +119,24 @@ impl DialError {
         Self {
             failure,
             detail: format!("{}:{}: {cause}", at.host, at.port),
+            sasl: None,
         }
+    }
+
+    fn of_sasl(sasl: SaslFailure, at: &BrokerAddr) -> Self {
+        let failure = match sasl {
+            SaslFailure::NoToken | SaslFailure::Secret(_) => DialFailure::Credentials,
+            _ => DialFailure::Refused,
+        };
+        Self {
+            sasl: Some(sasl.clone()),
+            ..Self::new(failure, at, sasl)
+        }
+    }
+
+    /// What was wrong about the authentication, where it was that.
+    pub fn sasl(&self) -> Option<&SaslFailure> {
+        self.sasl.as_ref()
     }
 
     /// What went wrong.
@@ -119,9 +162,28 @@ impl Dialer {
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         Self {
             tls,
+            credentials: Credentials::None,
             connect_timeout: CONNECT_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
+    }
+
+    /// The same, proving itself to brokers by these.
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            ..self
+        }
+    }
+
+    /// What it proves itself to brokers by.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The same without SASL: a broker answers nothing but ApiVersions then.
+    pub fn bare(&self) -> Self {
+        self.clone().with_credentials(Credentials::None)
     }
 
     /// The same with other bounds.
@@ -133,8 +195,33 @@ impl Dialer {
         }
     }
 
-    /// One connection to this broker, ready for Kafka's first bytes.
-    pub async fn dial(&self, broker: &BrokerAddr) -> Result<Stream, DialError> {
+    /// One connection to this broker, ready for Kafka's requests.
+    pub async fn dial(&self, broker: &BrokerAddr) -> Result<Dialled, DialError> {
+        if !self.credentials.is_some() {
+            let stream = self.connect(broker).await?;
+            return Ok(Dialled {
+                stream,
+                session: None,
+            });
+        }
+        let of_sasl = |failure| DialError::of_sasl(failure, broker);
+        // Before the connection, which would wait for it in the broker's time.
+        let proof = self
+            .credentials
+            .proof(TOKEN_TIMEOUT)
+            .await
+            .map_err(of_sasl)?;
+        let mut stream = self.connect(broker).await?;
+        let late = |late| DialError::new(DialFailure::AuthenticationTimeout, broker, late);
+        let session = timeout(
+            AUTHENTICATION_TIMEOUT,
+            authenticate(&mut stream, proof, &self.credentials),
+        );
+        let session = Some(session.await.map_err(late)?.map_err(of_sasl)?);
+        Ok(Dialled { stream, session })
+    }
+
+    async fn connect(&self, broker: &BrokerAddr) -> Result<Stream, DialError> {
         let name = match &self.tls {
             None => None,
             Some(config) => Some((config, server_name(broker)?)),
@@ -159,7 +246,7 @@ impl Dialer {
 
     /// The first of these brokers that answers. Where to begin is left to chance, so that many
     /// proxies do not all begin with the same broker; the others are dropped.
-    pub async fn race(&self, brokers: &[BrokerAddr]) -> Result<(BrokerAddr, Stream), DialError> {
+    pub async fn race(&self, brokers: &[BrokerAddr]) -> Result<(BrokerAddr, Dialled), DialError> {
         let mut order = brokers.to_vec();
         if !order.is_empty() {
             let first = random() as usize % order.len();
@@ -168,58 +255,44 @@ impl Dialer {
         stagger(order, |broker| {
             let dialer = self.clone();
             async move {
-                let stream = dialer.dial(&broker).await?;
-                Ok((broker, stream))
+                let dialled = dialer.dial(&broker).await?;
+                Ok((broker, dialled))
             }
         })
         .await
     }
 }
 
-/// The time to wait before dialling again: exponential, with full jitter, so that many clients
-/// of a broker that comes back do not come back as one.
-#[derive(Clone, Debug)]
-pub struct Backoff {
-    base: Duration,
-    max: Duration,
-    failures: u32,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new(BACKOFF_BASE, BACKOFF_MAX)
-    }
-}
-
-impl Backoff {
-    /// The bound is `base`, doubled with each failure, at most `max`.
-    pub fn new(base: Duration, max: Duration) -> Self {
-        Self {
-            base,
-            max,
-            failures: 0,
+/// The conversation on a connection that has said nothing yet.
+async fn authenticate(
+    stream: &mut Stream,
+    proof: Proof,
+    credentials: &Credentials,
+) -> Result<Session, SaslFailure> {
+    // A broker without SASL, or with another protocol, closes or says something else.
+    let lost = |_| SaslFailure::Unexpected;
+    let (mut exchange, mut frame) = Exchange::first(proof).ok_or(SaslFailure::Unexpected)?;
+    let mut is_first = true;
+    loop {
+        stream.write_all(&frame).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
+        if std::mem::take(&mut is_first) {
+            let versions = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
+            exchange.versions(&versions)?;
         }
-    }
-
-    /// Counts a failure and says how long to wait: a random part of the bound.
-    pub fn delay(&mut self) -> Duration {
-        self.delay_by(random())
-    }
-
-    /// As [`delay`](Self::delay), with the chance as an argument.
-    pub fn delay_by(&mut self, random: u64) -> Duration {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        let bound = self.base.saturating_mul(factor).min(self.max);
-        self.failures = self.failures.saturating_add(1);
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        // The upper half of the product is below `nanos`.
-        let part = (u128::from(nanos) * u128::from(random)) >> 64;
-        Duration::from_nanos(u64::try_from(part).unwrap_or(nanos))
-    }
-
-    /// Begins anew after a success.
-    pub fn reset(&mut self) {
-        self.failures = 0;
+        let answer = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
+        match exchange.step(&answer) {
+            Ok(Step::Send(next)) => frame = next,
+            Ok(Step::Done(granted)) => {
+                return Ok(Session::new(credentials.clone(), granted, clock::now()));
+            }
+            Err(failure) => {
+                if let SaslFailure::Refused(_) = failure {
+                    credentials.refused();
+                }
+                return Err(failure);
+            }
+        }
     }
 }
 
@@ -273,6 +346,7 @@ where
     Err(failure.unwrap_or(DialError {
         failure: DialFailure::NoAddress,
         detail: DialFailure::NoAddress.to_string(),
+        sasl: None,
     }))
 }
 
@@ -282,6 +356,7 @@ fn merge(earlier: Option<DialError>, later: DialError) -> DialError {
     DialError {
         failure: later.failure,
         detail: format!("{}; {}", earlier.detail, later.detail),
+        sasl: later.sasl.or(earlier.sasl),
     }
 }
 
@@ -315,12 +390,6 @@ fn server_name(broker: &BrokerAddr) -> Result<ServerName<'static>, DialError> {
     let host = host.strip_suffix('.').unwrap_or(host);
     ServerName::try_from(host.to_owned())
         .map_err(|error| DialError::new(DialFailure::Resolve, broker, error))
-}
-
-/// Chance for jitter, from the seed that the standard library gives its hash tables. A generator
-/// fit for keys takes 50 ms to set up, which would be the longest part of a start.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]
