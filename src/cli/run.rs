@@ -19,6 +19,7 @@ use crate::identity::issuers::Issuers;
 use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings};
 use crate::identity::token::Verifier;
+use crate::issuer::token::TokenSource;
 use crate::net::listen::{self, Accepted, Doors};
 use crate::policy::PolicySet;
 use crate::problem::Problems;
@@ -34,8 +35,11 @@ use crate::telemetry::Recorder;
 use crate::telemetry::audit::Audit;
 use crate::upstream::Cluster;
 use crate::upstream::dial::Dialer;
+use crate::upstream::sasl::Credentials;
 use crate::{apis, clock};
 
+/// Why a process that has just started is not ready.
+pub(super) const NO_BROKERS: &str = "no list of brokers from the cluster yet";
 /// How long connections may take to finish what they owe after SIGTERM.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// How often it is looked whether they have.
@@ -131,6 +135,11 @@ impl Running {
         let (Some(dialer), Some(audit), false) = (dialer, audit, problems.has_errors()) else {
             return Err(problems);
         };
+        let (credentials, source) = match &config.upstream.sasl {
+            Some(settings) => settings.credentials(),
+            None => (Credentials::None, None),
+        };
+        let dialer = dialer.with_credentials(credentials);
         for warning in &problems.list {
             let place = warning.place.as_ref().map(ToString::to_string);
             tracing::warn!(place, "{}", warning.message);
@@ -157,7 +166,7 @@ impl Running {
             numbers: AtomicU64::new(0),
         });
         proxy.cluster.watch(Arc::clone(&proxy) as _);
-        Self::serve(proxy, config, doors, changes)
+        Self::serve(proxy, config, doors, changes, source)
     }
 
     fn serve(
@@ -165,6 +174,7 @@ impl Running {
         config: Config,
         doors: Doors,
         changes: listen::Changes,
+        source: Option<TokenSource>,
     ) -> Result<Running, Problems> {
         let mut problems = Problems::default();
         for listener in &proxy.listeners {
@@ -194,7 +204,7 @@ impl Running {
             return Err(problems);
         }
         let readiness = Readiness::new();
-        readiness.not_ready("no list of brokers from the cluster yet");
+        readiness.not_ready(NO_BROKERS);
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -205,6 +215,7 @@ impl Running {
             proxy: Arc::clone(&proxy),
             workers: Arc::clone(&workers),
             changes,
+            source,
             admin: admin.and_then(|(_, bound)| bound.ok()),
             state,
             ended,
@@ -312,6 +323,7 @@ struct Control {
     proxy: Arc<Proxy>,
     workers: Arc<Workers>,
     changes: listen::Changes,
+    source: Option<TokenSource>,
     admin: Option<std::net::TcpListener>,
     state: AdminState,
     ended: watch::Receiver<bool>,
@@ -333,6 +345,7 @@ impl Control {
             proxy,
             workers,
             changes,
+            source,
             admin,
             state,
             mut ended,
@@ -349,6 +362,10 @@ impl Control {
                         tracing::error!(%error, "admin endpoint");
                     }
                 });
+            }
+            if let Some(source) = source {
+                let told = super::tokens::told(proxy.recorder.clone(), readiness.clone());
+                tokio::task::spawn_local(source.run(told));
             }
             let cluster = Arc::clone(&proxy.cluster);
             let asking = async move { cluster.run(|| readiness.ready()).await };

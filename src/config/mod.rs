@@ -8,10 +8,10 @@ mod identity;
 mod limits;
 mod listener;
 mod oauthbearer;
-#[allow(dead_code)] // until the slices that use it
 mod outside;
 mod overlap;
 mod read;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use crate::broker::BrokerAddr;
 use crate::identity::settings::IdentitySettings;
 use crate::net::settings::{ClientTls, ListenerSettings};
 use crate::problem::Problems;
+use crate::upstream::sasl;
 
 pub use guards::Guards;
 
@@ -54,6 +55,8 @@ pub struct Upstream {
     pub bootstrap: Vec<BrokerAddr>,
     /// TLS towards brokers; `None`: plaintext.
     pub tls: Option<ClientTls>,
+    /// How the proxy proves itself to brokers beside TLS; `None`: it does not.
+    pub sasl: Option<sasl::Settings>,
 }
 
 /// One listener.

@@ -6,7 +6,7 @@
 //! There is no timer: a broker looks at a session's end when a request comes, and lets an ended
 //! one be renewed if that is what comes first. So the time is looked at before each request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub struct Renewal {
     session: RefCell<Option<Session>>,
     answer: RefCell<Option<Bytes>>,
     answered: Notify,
+    refused: Cell<bool>,
 }
 
 impl Renewal {
@@ -62,6 +63,12 @@ impl Renewal {
     pub fn answered(&self, frame: Bytes) {
         *self.answer.borrow_mut() = Some(frame);
         self.answered.notify_one();
+    }
+
+    /// Whether the broker has refused the client's token and closes, while the client is still
+    /// being told.
+    pub fn is_refused(&self) -> bool {
+        self.refused.get()
     }
 
     async fn answer(&self) -> Bytes {
@@ -125,6 +132,7 @@ pub(super) async fn renew_forwarded(
             Ok(granted) => forward::bound(proven, Some(granted)),
             Err(failure) => {
                 let refusal = forward::refusal(&failure);
+                link.renewal.refused.set(refusal.is_some());
                 return Ok(refusal.map_or(Forwarded::Lost, Forwarded::Refused));
             }
         }

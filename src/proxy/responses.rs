@@ -105,6 +105,10 @@ impl Pump<'_, '_, '_> {
             return Err(Broken::Unreadable("answer to nothing".into()));
         }
         self.release();
+        if self.link.renewal.is_refused() {
+            self.link.owed.notified().await;
+            return Ok(());
+        }
         tokio::select! {
             biased;
             () = self.link.owed.notified() => return Ok(()),
@@ -163,6 +167,8 @@ impl Pump<'_, '_, '_> {
         self.buffer.advance(PREFIX_BYTES + length);
         self.pop();
         self.link.renewal.answered(frame);
+        // A broker that refuses closes at once: the other loop is to learn why before that.
+        tokio::task::yield_now().await;
         Ok(())
     }
 

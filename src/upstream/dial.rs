@@ -350,11 +350,15 @@ where
     }))
 }
 
-/// The later failure counts, the detail tells of all.
+/// The later failure counts, or the one that got as far as SASL; the detail tells of all.
 fn merge(earlier: Option<DialError>, later: DialError) -> DialError {
     let Some(earlier) = earlier else { return later };
+    let got_further = earlier.sasl.is_some() && later.sasl.is_none();
     DialError {
-        failure: later.failure,
+        failure: match got_further {
+            true => earlier.failure,
+            false => later.failure,
+        },
         detail: format!("{}; {}", earlier.detail, later.detail),
         sasl: later.sasl.or(earlier.sasl),
     }

@@ -6,15 +6,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use super::frames;
 use crate::apis::{API_VERSIONS, SASL_AUTHENTICATE, SASL_HANDSHAKE};
 use crate::identity::sasl::{ABORT, client_first};
-use crate::issuer::token::{Token, Tokens};
+use crate::identity::scram::{Hash, ScramClient, ScramError};
+use crate::issuer::token::{Token, TokenSettings, TokenSource, Tokens};
 use crate::net::backoff::portion;
-use crate::secret::{Secret, SecretError};
-use crate::wire::tree::Node;
+use crate::secret::{Revealed, Secret, SecretError};
+use crate::wire::tree::{Node, StructNode};
 
 /// How long a dial waits for the first token.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,6 +27,8 @@ pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ANSWER_BYTES_MAX: usize = 512 * 1024;
 /// The longest text of a broker that is repeated, in characters.
 const TEXT_CHARS_MAX: usize = 512;
+/// Bytes of chance in SCRAM's nonce.
+const NONCE_BYTES: usize = 24;
 /// The correlation id of the conversation; Kafka's own client, too, takes one from the end.
 pub const CORRELATION_ID: i32 = i32::MAX;
 /// The highest version of SaslAuthenticate that is spoken here.
@@ -35,6 +40,58 @@ const VERSIONS_VERSION: i16 = 0;
 /// A broker takes a re-authentication that begins sooner after the last one for a mistake.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
+/// What the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// A token of the proxy's own.
+    Oauthbearer(Box<TokenSettings>),
+    /// PLAIN.
+    Plain {
+        /// The user.
+        username: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// SCRAM.
+    Scram {
+        /// Which of the two.
+        hash: Hash,
+        /// The user.
+        username: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// Each client's own token.
+    Forward,
+}
+
+impl Settings {
+    /// What they mean in use; and for a token of the proxy's own what fetches it.
+    pub fn credentials(&self) -> (Credentials, Option<TokenSource>) {
+        let credentials = match self {
+            Settings::Oauthbearer(settings) => {
+                let (source, tokens) = TokenSource::new((**settings).clone());
+                return (Credentials::Oauthbearer(tokens), Some(source));
+            }
+            Settings::Plain { username, password } => Credentials::Plain {
+                username: username.as_str().into(),
+                password: password.clone(),
+            },
+            Settings::Scram {
+                hash,
+                username,
+                password,
+            } => Credentials::Scram {
+                hash: *hash,
+                username: username.as_str().into(),
+                password: password.clone(),
+            },
+            Settings::Forward => Credentials::Forward,
+        };
+        (credentials, None)
+    }
+}
+
 /// What the proxy proves itself to brokers by. `Debug` shows no secret.
 #[derive(Clone, Debug, Default)]
 pub enum Credentials {
@@ -45,6 +102,15 @@ pub enum Credentials {
     Oauthbearer(Tokens),
     /// PLAIN.
     Plain {
+        /// The user.
+        username: Arc<str>,
+        /// Its password.
+        password: Secret,
+    },
+    /// SCRAM.
+    Scram {
+        /// Which of the two.
+        hash: Hash,
         /// The user.
         username: Arc<str>,
         /// Its password.
@@ -62,6 +128,15 @@ pub enum Proof {
     Bearer(Token),
     /// PLAIN: the whole message.
     Plain(Bytes),
+    /// SCRAM.
+    Scram {
+        /// Which of the two.
+        hash: Hash,
+        /// The state, and the message to begin with.
+        client: (ScramClient, String),
+        /// The password.
+        password: Revealed,
+    },
 }
 
 impl fmt::Debug for Proof {
@@ -91,6 +166,9 @@ pub enum SaslFailure {
     /// The broker refuses the credentials.
     #[error("the broker refuses the credentials: {}", .0.message)]
     Refused(Refusal),
+    /// SCRAM's messages do not fit together.
+    #[error("the broker's part of SCRAM is wrong: {0}")]
+    Scram(#[from] ScramError),
     /// The broker is too old, or says something else.
     #[error("the broker answers with something else than SASL")]
     Unexpected,
@@ -126,6 +204,20 @@ impl Credentials {
                 let message = format!("\0{username}\0{}", password.text());
                 Ok(Proof::Plain(message.into()))
             }
+            Credentials::Scram {
+                hash,
+                username,
+                password,
+            } => {
+                let mut nonce = [0; NONCE_BYTES];
+                aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SaslFailure::Unexpected)?;
+                let nonce = URL_SAFE_NO_PAD.encode(nonce);
+                Ok(Proof::Scram {
+                    hash: *hash,
+                    client: ScramClient::first(*hash, username, &nonce),
+                    password: password.read()?,
+                })
+            }
             Credentials::Forwarded(token) => Ok(Proof::Bearer(token.clone())),
             Credentials::None | Credentials::Forward => Err(SaslFailure::NoToken),
         }
@@ -144,6 +236,7 @@ impl Proof {
         match self {
             Proof::Bearer(_) => "OAUTHBEARER",
             Proof::Plain(_) => "PLAIN",
+            Proof::Scram { hash, .. } => hash.mechanism(),
         }
     }
 }
@@ -161,6 +254,8 @@ pub struct Exchange {
 enum State {
     Handshake,
     Authenticate,
+    /// SCRAM: the password is proven, the broker's knowledge of it is not.
+    Proven,
     /// The broker has said why it refuses the token, and is going to refuse it.
     Refused(String),
 }
@@ -232,6 +327,7 @@ impl Exchange {
             let message = match &self.proof {
                 Proof::Bearer(token) => client_first(token.text()).into(),
                 Proof::Plain(message) => message.clone(),
+                Proof::Scram { client, .. } => client.1.clone().into(),
             };
             self.state = State::Authenticate;
             return self.message(message, version);
@@ -253,17 +349,28 @@ impl Exchange {
             }));
         }
         let bytes = answer.bytes("AuthBytes").cloned().unwrap_or_default();
-        match (&self.state, &self.proof) {
+        match (&self.state, &mut self.proof) {
+            (
+                State::Authenticate,
+                Proof::Scram {
+                    client, password, ..
+                },
+            ) => {
+                let message = client.0.second(&bytes, password.text())?;
+                self.state = State::Proven;
+                self.message(message.into(), version)
+            }
+            (State::Proven, Proof::Scram { client, .. }) => {
+                // A broker that does not know the password either is none.
+                client.0.finish(&bytes)?;
+                Ok(granted(&answer, version))
+            }
             (State::Authenticate, Proof::Bearer(_)) if !bytes.is_empty() => {
                 let challenge = String::from_utf8_lossy(&bytes);
                 self.state = State::Refused(shown(&challenge));
                 self.message(Bytes::from_static(ABORT), version)
             }
-            (State::Authenticate, _) => {
-                let ms = u64::try_from(answer.int("SessionLifetimeMs")).unwrap_or(0);
-                let lifetime = (ms > 0).then_some(Duration::from_millis(ms));
-                Ok(Step::Done(Granted { lifetime, version }))
-            }
+            (State::Authenticate, _) => Ok(granted(&answer, version)),
             _ => Err(SaslFailure::Unexpected),
         }
     }
@@ -294,6 +401,12 @@ impl Exchange {
         let frame = frames::request(SASL_AUTHENTICATE, version, CORRELATION_ID, &request);
         frame.map(Step::Send).ok_or(SaslFailure::Unexpected)
     }
+}
+
+fn granted(answer: &StructNode, version: i16) -> Step {
+    let ms = u64::try_from(answer.int("SessionLifetimeMs")).unwrap_or(0);
+    let lifetime = (ms > 0).then_some(Duration::from_millis(ms));
+    Step::Done(Granted { lifetime, version })
 }
 
 /// A broker's text as it may stand in a log: one line, of bounded length.

@@ -16,4 +16,5 @@ mod routing;
 mod schema;
 mod session;
 mod support;
+mod upstream;
 mod visible;

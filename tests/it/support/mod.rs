@@ -2,6 +2,8 @@
 //! a proxy in front of it; the rest are short words for requests and what comes back.
 
 mod broker;
+mod endpoint;
+mod gate;
 mod lab;
 mod pki;
 #[path = "../../lab/port.rs"]
@@ -10,6 +12,8 @@ mod raw;
 mod signer;
 mod wire;
 
+pub use endpoint::Endpoint;
+pub use gate::Rules;
 pub use lab::{Lab, POLICY};
 pub use pki::{Pki, Shown};
 pub use raw::{Raw, frame_of, pause};
