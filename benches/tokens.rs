@@ -15,7 +15,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kordon::identity::issuers::Issuers;
-use kordon::identity::settings::TokenSettings;
+use kordon::identity::settings::{TokenSettings, TokenSource};
 use kordon::identity::token::Verifier;
 use serde_json::{Value, json};
 
@@ -51,8 +51,9 @@ fn compare(signer: &Signer) -> Outcome<()> {
     let header = json!({"alg": signer.algorithm, "typ": "at+jwt", "kid": "k1"});
     // What an access token of an identity provider usually holds.
     let claims = json!({
-        "iss": "https://idp.example/realms/prod", "sub": "orders-service", "aud": ["kafka", "account"],
-        "exp": seconds + 3600, "iat": seconds, "nbf": seconds, "jti": "6f1c7fd0-3c43-4a53-8d57-5f6e0e3b4a11",
+        "iss": "https://idp.example/realms/prod", "sub": "orders-service",
+        "aud": ["kafka", "account"], "exp": seconds + 3600, "iat": seconds, "nbf": seconds,
+        "jti": "6f1c7fd0-3c43-4a53-8d57-5f6e0e3b4a11",
         "azp": "orders-service", "scope": "kafka profile email", "tenant_id": "corallum",
         "groups": ["auth", "workers"], "realm_access": {"roles": ["offline_access", "kafka-client"]},
     });
@@ -90,7 +91,7 @@ fn compare(signer: &Signer) -> Outcome<()> {
 fn verifier(signer: &Signer) -> Outcome<Verifier> {
     let settings = TokenSettings {
         issuer: "https://idp.example/realms/prod".to_owned(),
-        jwks_file: "jwks.json".into(),
+        source: TokenSource::KeyFile("jwks.json".into()),
         audience: "kafka".to_owned(),
         algorithms: vec![signer.algorithm.to_owned()],
         clock_skew: Duration::from_secs(30),

@@ -57,14 +57,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "url",
         ],
     ),
+    ("issuer", &["clock", "net", "secret"]),
     (
         "upstream",
         &[
             "apis",
             "broker",
             "clock",
+            "identity",
+            "issuer",
             "net",
             "problem",
+            "secret",
             "telemetry",
             "wire",
         ],

@@ -4,6 +4,7 @@ pub mod certs;
 pub mod check;
 pub mod docs;
 pub mod run;
+mod tokens;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -24,6 +24,7 @@ use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings, TokenSource};
 use crate::identity::token::Verifier;
 use crate::issuer::desk::Desk;
+use crate::issuer::token;
 use crate::net::listen::{self, Accepted, Doors};
 use crate::policy::PolicySet;
 use crate::problem::Problems;
@@ -39,10 +40,13 @@ use crate::telemetry::Recorder;
 use crate::telemetry::audit::Audit;
 use crate::upstream::Cluster;
 use crate::upstream::dial::Dialer;
+use crate::upstream::sasl::Credentials;
 use crate::{apis, clock};
 
 use watched::{Unit, Watch, Watched};
 
+/// Why a process that has just started is not ready.
+pub(super) const NO_BROKERS: &str = "no list of brokers from the cluster yet";
 /// How long connections may take to finish what they owe after SIGTERM.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// How often it is looked whether they have.
@@ -143,6 +147,11 @@ impl Running {
         let (Some(dialer), Some(audit), false) = (dialer, audit, problems.has_errors()) else {
             return Err(problems);
         };
+        let (credentials, source) = match &config.upstream.sasl {
+            Some(settings) => settings.credentials(),
+            None => (Credentials::None, None),
+        };
+        let dialer = dialer.with_credentials(credentials);
         for warning in &problems.list {
             let place = warning.place.as_ref().map(ToString::to_string);
             tracing::warn!(place, "{}", warning.message);
@@ -175,7 +184,7 @@ impl Running {
         if let Some(settings) = &config.upstream.tls {
             units::upstream_expiry(&proxy.recorder, settings);
         }
-        Self::serve(proxy, &config, units, desk, doors, changes)
+        Self::serve(proxy, &config, units, desk, doors, changes, source)
     }
 
     fn serve(
@@ -185,6 +194,7 @@ impl Running {
         desk: Desk,
         doors: Doors,
         changes: listen::Changes,
+        source: Option<token::TokenSource>,
     ) -> Result<Running, Problems> {
         let mut problems = Problems::default();
         for listener in &proxy.listeners {
@@ -214,7 +224,7 @@ impl Running {
             return Err(problems);
         }
         let readiness = Readiness::new();
-        readiness.not_ready("no list of brokers from the cluster yet");
+        readiness.not_ready(NO_BROKERS);
         let watched = Watched::new(units, Arc::clone(&proxy), readiness.clone());
         let watched = Arc::new(watched);
         let watch = match Watch::start(Arc::clone(&watched)) {
@@ -235,6 +245,7 @@ impl Running {
             workers: Arc::clone(&workers),
             desk,
             changes,
+            source,
             admin: admin.and_then(|(_, bound)| bound.ok()),
             state,
             ended,
@@ -311,6 +322,7 @@ struct Control {
     workers: Arc<Workers>,
     desk: Desk,
     changes: listen::Changes,
+    source: Option<token::TokenSource>,
     admin: Option<std::net::TcpListener>,
     state: AdminState,
     ended: watch::Receiver<bool>,
@@ -333,6 +345,7 @@ impl Control {
             workers,
             desk,
             changes,
+            source,
             admin,
             state,
             mut ended,
@@ -355,6 +368,10 @@ impl Control {
                 Some(trouble) => notes.note("issuers", trouble),
                 None => notes.clear("issuers"),
             });
+            if let Some(source) = source {
+                let told = super::tokens::told(proxy.recorder.clone(), readiness.clone());
+                tokio::task::spawn_local(source.run(told));
+            }
             let cluster = Arc::clone(&proxy.cluster);
             let asking = async move { cluster.run(|| readiness.ready()).await };
             let accepted = move |accepted: Accepted| {

@@ -12,6 +12,7 @@ mod oauthbearer;
 mod outside;
 mod overlap;
 mod read;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::broker::BrokerAddr;
 use crate::identity::settings::IdentitySettings;
 use crate::net::settings::{ClientTls, ListenerSettings};
 use crate::problem::Problems;
+use crate::upstream::sasl;
 
 pub use guards::Guards;
 
@@ -54,6 +56,8 @@ pub struct Upstream {
     pub bootstrap: Vec<BrokerAddr>,
     /// TLS towards brokers; `None`: plaintext.
     pub tls: Option<ClientTls>,
+    /// How the proxy proves itself to brokers beside TLS; `None`: it does not.
+    pub sasl: Option<sasl::Settings>,
 }
 
 /// One listener.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::overlap::{self, Ports};
-use super::{AuditSink, Authorization, Config, Guards, Upstream, file, guards, limits, listener};
-use crate::broker::BrokerAddr;
+use super::{
+    AuditSink, Authorization, Config, Guards, Upstream, file, guards, limits, listener, upstream,
+};
 use crate::document::{self, Fields, Node, Value, substitute, unsupported};
-use crate::net::settings::ClientTls;
 use crate::policy::parse;
 use crate::policy::rule::PrincipalPattern;
 use crate::problem::{Place, Problems};
@@ -182,7 +182,7 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     let Some(mut fields) = Fields::of(document, problems) else {
         return parts;
     };
-    let upstream = fields.require("upstream", problems);
+    let upstream_node = fields.require("upstream", problems);
     let listeners = fields.require("listeners", problems);
     let policies = fields.take("policies");
     let has_policies = policies.is_some() || fields.misspelt("policies");
@@ -195,11 +195,12 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     fields.finish(problems);
 
     parts.limits = limits::limits(limits_node, problems);
-    parts.upstream = upstream.and_then(|n| read_upstream(n, paths, problems));
+    parts.upstream = upstream_node.and_then(|n| upstream::upstream(n, paths, problems));
     let token_bytes = parts.limits.token_bytes;
     parts.listeners = listeners.map_or(Vec::new(), |n| {
         listener::listeners(n, token_bytes, paths, problems)
     });
+    upstream::check_forward(parts.upstream.as_ref(), &parts.listeners, problems);
     parts.policies = policies.and_then(|n| paths.directory(n, problems));
     parts.authorization = match authorization {
         Some(node) => read_authorization(node, problems),
@@ -232,49 +233,6 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     }
     overlap::check(&ports, problems);
     parts
-}
-
-fn read_upstream(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Upstream> {
-    let mut fields = Fields::of(node, problems)?;
-    let bootstrap = fields.require("bootstrap", problems);
-    let tls = fields.take("tls");
-    fields.refuse("sasl", problems);
-    fields.finish(problems);
-    let items = bootstrap
-        .and_then(|n| n.list_not_empty(problems))
-        .unwrap_or_default();
-    let brokers = items.iter().filter_map(|n| n.host_port(problems));
-    let bootstrap = brokers
-        .map(|(host, port)| BrokerAddr { host, port })
-        .collect();
-    let tls = match tls {
-        Some(node) => Some(client_tls(node, paths, problems)?),
-        None => None,
-    };
-    Some(Upstream { bootstrap, tls })
-}
-
-fn client_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<ClientTls> {
-    let mut fields = Fields::of(node, problems)?;
-    let ca = fields.take("ca");
-    let cert = fields.take("cert");
-    let key = fields.take("key");
-    fields.finish(problems);
-    match (cert, key) {
-        (Some(one), None) => {
-            problems.error(&one.place, "`cert` without `key`");
-        }
-        (None, Some(one)) => {
-            problems.error(&one.place, "`key` without `cert`");
-        }
-        _ => {}
-    }
-    let mut file = |n: Option<&Node>| n.and_then(|n| paths.file(n, problems));
-    let (ca, cert, key) = (file(ca), file(cert), file(key));
-    Some(ClientTls {
-        ca,
-        identity: cert.zip(key),
-    })
 }
 
 fn read_authorization(node: &Node, problems: &mut Problems) -> Option<Authorization> {

@@ -16,6 +16,7 @@ use crate::quota::spec::QuotaName;
 use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
 
 mod oauthbearer;
+mod upstream;
 
 const FILES: [&str; 9] = [
     "ca.pem",
@@ -271,7 +272,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         )
     };
     let cases = [
-        (small("}\npol", ", sasl: {plain: {}}}\npol"), "sasl"),
         (format!("{SMALL}quotas: {{fleet: {{}}}}\n"), "quotas"),
         (
             format!("{SMALL}schemas: {{registry: {{url: \"http://r\"}}}}\n"),

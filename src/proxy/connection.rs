@@ -16,21 +16,25 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::client::{Client, Place};
+use super::forward;
 use super::listener::Identity;
 use super::recheck::{Ended, Recheck};
+use super::renew::Renewal;
 use super::{Permit, Proxy, prove, requests, responses};
-use crate::broker::Target;
+use crate::broker::{BrokerAddr, Target};
 use crate::identity::binding::Thumbprint;
+use crate::identity::issuers::Proven;
 use crate::identity::mechanisms::Mechanisms;
 use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::net::tls::Offer;
 use crate::principal::Principal;
-use crate::session::handshake::{self, Failure, Handshake, Identified, Step};
+use crate::session::handshake::{self, Evidence, Failure, Handshake, Identified, Step};
 use crate::session::inflight::InFlight;
 use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
-use crate::upstream::dial::{DialError, DialFailure};
+use crate::upstream::dial::{DialError, DialFailure, Dialer, Dialled};
+use crate::upstream::sasl::{Credentials, Session};
 use crate::wire::frame;
 use crate::{clock, telemetry};
 
@@ -53,6 +57,8 @@ pub struct Link<'p> {
     pub client: RefCell<Client<'p>>,
     /// What is owed to it.
     pub inflight: RefCell<InFlight>,
+    /// The session at the broker.
+    pub renewal: Renewal,
     /// Something new is owed.
     pub owed: Notify,
     /// There is room for another request.
@@ -64,6 +70,9 @@ pub struct Link<'p> {
     /// True once the process drains.
     pub draining: watch::Receiver<bool>,
 }
+
+/// Who a client is, and the broker connection, if it had to be opened to know.
+type Known = (Identified, Option<(BrokerAddr, Dialled)>);
 
 /// How a loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +134,9 @@ pub async fn serve(
         ended = recheck.ended() => return place.certificate_ended(stream, ended).await,
         _ = draining.wait_for(|draining| *draining) => return,
     };
-    let Ok(Some(who)) = identified else { return };
+    let Ok(Some((who, dialled))) = identified else {
+        return;
+    };
     // The broker connection is opened when the first request needs it.
     if buffer.is_empty() {
         tokio::select! {
@@ -134,14 +145,12 @@ pub async fn serve(
             _ = draining.wait_for(|draining| *draining) => return,
         }
     }
-    let (addr, upstream) = match proxy.cluster.dial(place.target).await {
-        Ok(dialled) => dialled,
-        Err(error) => {
-            proxy.recorder.dial_failure(stage(&error));
-            tracing::warn!(listener = %listener.name, target = ?place.target, %error,
-                detail = error.detail(), "cannot reach the broker");
-            return;
-        }
+    let dialled = match dialled {
+        Some(dialled) => Ok(dialled),
+        None => place.dial(proxy.cluster.dialer()).await,
+    };
+    let Ok((addr, upstream)) = dialled else {
+        return;
     };
     let client = Client::new(&place, who, addr);
     proxy.recorder.upstream_opened();
@@ -152,15 +161,20 @@ pub async fn serve(
 async fn run(
     client: Client<'_>,
     mut stream: Stream,
-    mut upstream: Stream,
+    upstream: Dialled,
     buffer: BytesMut,
     draining: watch::Receiver<bool>,
     recheck: &mut Recheck,
 ) {
     let in_flight_max = client.proxy.bounds.in_flight_max;
+    let Dialled {
+        stream: mut upstream,
+        session,
+    } = upstream;
     let link = Link {
         client: RefCell::new(client),
         inflight: RefCell::new(InFlight::new(in_flight_max)),
+        renewal: Renewal::new(session),
         owed: Notify::new(),
         room: Notify::new(),
         session: Notify::new(),
@@ -263,6 +277,9 @@ fn stage(error: &DialError) -> DialStage {
     match error.failure() {
         DialFailure::Handshake | DialFailure::HandshakeTimeout => DialStage::Tls,
         DialFailure::Resolve => DialStage::Resolve,
+        DialFailure::Credentials | DialFailure::Refused | DialFailure::AuthenticationTimeout => {
+            DialStage::Sasl
+        }
         _ => DialStage::Connect,
     }
 }
@@ -292,14 +309,26 @@ impl Place<'_> {
         }
     }
 
+    /// A broker connection for the client.
+    async fn dial(&self, dialer: &Dialer) -> Result<(BrokerAddr, Dialled), DialError> {
+        let dialled = self.proxy.cluster.dial(self.target, dialer).await;
+        if let Err(error) = &dialled {
+            self.proxy.recorder.dial_failure(stage(error));
+            tracing::warn!(listener = %self.listener.name, target = ?self.target, %error,
+                detail = error.detail(), "cannot reach the broker");
+        }
+        dialled
+    }
+
     /// Who is there. `buffer` is left with what the client sent behind its proof.
-    async fn identify(&self, stream: &mut Stream, buffer: &mut BytesMut) -> Option<Identified> {
+    async fn identify(&self, stream: &mut Stream, buffer: &mut BytesMut) -> Option<Known> {
+        let known = |principal: Principal| Some((without_end(principal), None));
         match &self.listener.identity {
-            Identity::Static(principal) => Some(without_end(principal.clone())),
+            Identity::Static(principal) => known(principal.clone()),
             Identity::Mtls(settings) => {
                 let leaf = stream.peer_certificates().first().map(|leaf| leaf.as_ref());
                 match crate::identity::certificate::principal_of(leaf, settings) {
-                    Ok(principal) => Some(without_end(principal)),
+                    Ok(principal) => known(principal),
                     Err(error) => {
                         self.refused(Method::Tls, error.to_string());
                         None
@@ -316,14 +345,24 @@ impl Place<'_> {
         stream: &mut Stream,
         offered: &Mechanisms,
         buffer: &mut BytesMut,
-    ) -> Option<Identified> {
+    ) -> Option<Known> {
         let metrics = self.proxy.recorder.connection("", &self.listener.name);
         let mut handshake = Handshake::initial();
+        let mut dialled = None;
         loop {
             let message = read_frame(stream, buffer).await?;
             let mut step = handshake.step(&message, offered);
             if let Step::Prove(evidence) = step {
                 let outcome = prove::prove(offered, &evidence, self.certificate.as_ref()).await;
+                let mut outcome = outcome.and_then(|proven| handshake.accept(proven));
+                if let (Credentials::Forward, Ok(proven)) =
+                    (self.proxy.cluster.dialer().credentials(), &mut outcome)
+                {
+                    match self.forward(&evidence, proven).await? {
+                        Ok(open) => dialled = Some(open),
+                        Err(failure) => outcome = Err(failure),
+                    }
+                }
                 step = handshake.proven(outcome, clock::wall());
             }
             match step {
@@ -334,7 +373,7 @@ impl Place<'_> {
                 }
                 Step::Done(frame, proven) => {
                     send(stream, &frame, &metrics).await?;
-                    return Some(*proven);
+                    return Some((*proven, dialled));
                 }
                 // Answered above, and no answer asks for more proof.
                 Step::Prove(_) => return None,
@@ -352,6 +391,27 @@ impl Place<'_> {
                     return None;
                 }
             }
+        }
+    }
+
+    /// A broker connection that the client's own token has opened; `None`: there is none to be
+    /// had, and nothing to be said. The broker's grant bounds the client's session.
+    async fn forward(
+        &self,
+        evidence: &Evidence,
+        proven: &mut Proven,
+    ) -> Option<Result<(BrokerAddr, Dialled), Failure>> {
+        let cluster = &self.proxy.cluster;
+        let token = forward::token(evidence, proven)?;
+        let credentials = Credentials::Forwarded(token.clone());
+        let dialer = cluster.dialer().clone().with_credentials(credentials);
+        match self.dial(&dialer).await {
+            Ok(open) => {
+                forward::bound(proven, open.1.session.as_ref().map(Session::granted));
+                cluster.brought(token);
+                Some(Ok(open))
+            }
+            Err(error) => forward::refusal(error.sasl()?).map(Err),
         }
     }
 

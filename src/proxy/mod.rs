@@ -5,20 +5,24 @@
 //! * [`connection`]: one client connection from its first byte to its last
 //! * [`prove`]: whether what a client brings proves who it is
 //! * [`recheck`]: connections that end with their certificate
+//! * [`forward`]: the client's own token on its way to the broker
 //! * [`client`]: what is known of the client of a connection
 //! * [`request`], [`weigh`], [`response`]: one message
 //! * [`passage`]: large Produce requests, from socket to socket
 //! * [`requests`], [`responses`]: the two loops of a connection
+//! * [`renew`]: the proxy's own session at the broker, renewed between two requests
 //! * [`worker`]: the threads that connections are spread over
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
 
 pub mod client;
 pub mod connection;
+mod forward;
 pub mod judge;
 pub mod listener;
 pub mod passage;
 pub mod prove;
 pub mod recheck;
+pub mod renew;
 pub mod request;
 pub mod requests;
 pub mod response;

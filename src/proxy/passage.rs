@@ -247,7 +247,7 @@ impl Passage {
             if self.front.flowed == 0 {
                 let client = link.client.borrow();
                 let room = client.muted_until.is_none() && link.inflight.borrow().has_room();
-                if !room || *link.draining.borrow() {
+                if !room || link.renewal.is_due() || *link.draining.borrow() {
                     break Some(Moved::Usual(Usual::Busy));
                 }
             }

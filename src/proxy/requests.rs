@@ -12,6 +12,7 @@ use super::connection::{End, FAILURE_DELAY, Link};
 use super::listener::Identity;
 use super::passage::{self, After, PASSAGE_BYTES_MIN, Usual};
 use super::prove;
+use super::renew::{self, Forwarded};
 use super::request::{Glance, glance};
 use super::weigh::{Weighed, weigh};
 use crate::clock;
@@ -63,6 +64,9 @@ async fn pump(
             }
             if !link.inflight.borrow().has_room() {
                 break Stop::Full;
+            }
+            if link.renewal.is_due() {
+                break Stop::Renew;
             }
             let rest = &buffer[accepted..];
             let length = match frame::body_length(rest, frame_bytes_max) {
@@ -136,6 +140,14 @@ async fn pump(
                 }
             }
             Stop::Full => link.room.notified().await,
+            Stop::Renew => match hold(client, buffer, renew::renew_own(link, broker)).await {
+                Ok(may_go_on) => {
+                    if !may_go_on? {
+                        return Ok(End::Finish);
+                    }
+                }
+                Err(end) => return Ok(end),
+            },
             Stop::Finish => return Ok(End::Finish),
             Stop::Close => return Ok(End::Now),
             Stop::Look(glance, length) => {
@@ -159,18 +171,34 @@ async fn mute(
     until: std::time::Instant,
     draining: &mut tokio::sync::watch::Receiver<bool>,
 ) -> Option<End> {
-    let mut over = std::pin::pin!(tokio::time::sleep_until(until.into()));
+    let over = async {
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => None,
+            _ = draining.wait_for(|draining| *draining) => Some(End::Finish),
+        }
+    };
+    hold(client, buffer, over).await.unwrap_or_else(Some)
+}
+
+/// Does `work` before anything more of the client is looked at. A buffer's worth is taken all the
+/// same, to notice that the client has left.
+async fn hold<T>(
+    client: &mut ReadHalf<'_>,
+    buffer: &mut bytes::BytesMut,
+    work: impl Future<Output = T>,
+) -> Result<T, End> {
+    let mut work = std::pin::pin!(work);
     let mut at_end = false;
     loop {
         let room = buffer::BUFFER_BYTES.saturating_sub(buffer.len());
         tokio::select! {
-            () = &mut over => return None,
-            _ = draining.wait_for(|draining| *draining) => return Some(End::Finish),
+            biased;
+            done = &mut work => return Ok(done),
             read = buffer::read(client, buffer, 1), if room > 0 && !at_end => match read {
                 Ok(1..) => {}
                 // What it sent before it left is still its request.
                 Ok(0) if holds_frame(buffer) => at_end = true,
-                _ => return Some(End::Client),
+                _ => return Err(End::Client),
             }
         }
     }
@@ -189,6 +217,8 @@ enum Stop {
     Muted,
     /// As many answers are owed as may be.
     Full,
+    /// The proxy authenticates to the broker again.
+    Renew,
     /// The process drains.
     Finish,
     /// The connection ends.
@@ -206,7 +236,7 @@ async fn look(
     match glance {
         Glance::Forward(_) => {}
         Glance::Answer(answer) => owe(link, Owed::Local(answer)),
-        Glance::Sasl => return Ok(sasl(link, &frame).await),
+        Glance::Sasl => return sasl(link, broker, &frame).await,
         Glance::Close(reason, why) => return Ok(Some(close(link, &frame, reason, why))),
         Glance::Resolve(ids) => {
             let proxy = link.client.borrow().proxy;
@@ -285,9 +315,13 @@ fn close(link: &Link<'_>, frame: &[u8], reason: Reason, why: &'static str) -> En
 }
 
 /// SASL on a connection that is open: re-authentication (KIP-368), or out of place.
-async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
+async fn sasl(
+    link: &Link<'_>,
+    broker: &mut WriteHalf<'_>,
+    frame: &Bytes,
+) -> std::io::Result<Option<End>> {
     let Some(mut step) = reauthenticate(&mut link.client.borrow_mut(), frame) else {
-        return out_of_place(link, frame);
+        return Ok(out_of_place(link, frame));
     };
     if let Step::Prove(evidence) = step {
         let (listener, certificate) = {
@@ -295,13 +329,31 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
             (client.listener, client.certificate)
         };
         let Identity::Sasl(offered) = &listener.identity else {
-            return Some(End::Now);
+            return Ok(Some(End::Now));
         };
         let outcome = prove::prove(offered, &evidence, certificate.as_ref()).await;
+        let mut outcome = match &link.client.borrow().reauthentication {
+            Some(handshake) => outcome.and_then(|proven| handshake.accept(proven)),
+            None => return Ok(Some(End::Now)),
+        };
+        if let Ok(proven) = &mut outcome {
+            match renew::renew_forwarded(link, broker, &evidence, proven).await? {
+                Forwarded::Goes => {}
+                Forwarded::Refused(failure) => outcome = Err(failure),
+                Forwarded::Lost => return Ok(Some(End::Finish)),
+            }
+        }
         let mut client = link.client.borrow_mut();
-        let handshake = client.reauthentication.as_mut()?;
+        let Some(handshake) = client.reauthentication.as_mut() else {
+            return Ok(Some(End::Now));
+        };
         step = handshake.proven(outcome, clock::wall());
     }
+    Ok(answer(link, step).await)
+}
+
+/// Answers one message of a re-authentication.
+async fn answer(link: &Link<'_>, step: Step) -> Option<End> {
     match step {
         Step::Send(answer) => owe(link, Owed::Local(answer)),
         Step::Done(answer, proven) => {

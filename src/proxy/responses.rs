@@ -13,6 +13,7 @@ use crate::net::buffer;
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::session::inflight::{Expect, FetchWork, Owed, Work};
 use crate::telemetry::Direction;
+use crate::upstream::sasl;
 use crate::wire::frame::PREFIX_BYTES;
 
 /// Fetch answers up to this size are held as a whole where they may carry addresses, so that
@@ -77,6 +78,7 @@ impl Pump<'_, '_, '_> {
                 None => Due::Nothing,
                 Some(Owed::Local(_)) => Due::Local,
                 Some(Owed::Broker(_)) => Due::Broker,
+                Some(Owed::Sasl) => Due::Sasl,
             };
             match due {
                 Due::Nothing if self.link.last_request_taken.get() => {
@@ -91,6 +93,7 @@ impl Pump<'_, '_, '_> {
                     }
                 }
                 Due::Broker => self.answer().await?,
+                Due::Sasl => self.sasl().await?,
             }
         }
     }
@@ -102,6 +105,10 @@ impl Pump<'_, '_, '_> {
             return Err(Broken::Unreadable("answer to nothing".into()));
         }
         self.release();
+        if self.link.renewal.is_refused() {
+            self.link.owed.notified().await;
+            return Ok(());
+        }
         tokio::select! {
             biased;
             () = self.link.owed.notified() => return Ok(()),
@@ -141,6 +148,28 @@ impl Pump<'_, '_, '_> {
             Work::Whole => self.whole(length).await,
             Work::Fetch(work) => self.fetch(length, work).await,
         }
+    }
+
+    /// The answer that is due is for the proxy itself.
+    async fn sasl(&mut self) -> Result<(), Broken> {
+        self.complete(PREFIX_BYTES).await?;
+        let prefix = self.buffer[self.ready..].first_chunk::<4>();
+        let length = prefix.and_then(|prefix| u32::from_be_bytes(*prefix).try_into().ok());
+        let length = length.filter(|length: &usize| *length <= sasl::ANSWER_BYTES_MAX);
+        let Some(length) = length else {
+            return Err(Broken::Unreadable("answer to SASL too long".into()));
+        };
+        self.complete(PREFIX_BYTES + length).await?;
+        self.flush().await?;
+        // A copy, so that the large buffer is not held by a few bytes.
+        let frame = &self.buffer[PREFIX_BYTES..PREFIX_BYTES + length];
+        let frame = Bytes::copy_from_slice(frame);
+        self.buffer.advance(PREFIX_BYTES + length);
+        self.pop();
+        self.link.renewal.answered(frame);
+        // A broker that refuses closes at once: the other loop is to learn why before that.
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
     async fn pass(&mut self, length: usize) -> Result<(), Broken> {
@@ -439,6 +468,7 @@ enum Due {
     Nothing,
     Local,
     Broker,
+    Sasl,
 }
 
 /// Whether a complete answer ends in tagged fields. What cannot be walked is said to, so that

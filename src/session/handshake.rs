@@ -30,7 +30,7 @@ pub struct Handshake {
     /// Set for re-authentication: who the client is, and must stay, and how it proved it.
     current: Option<(Principal, Mechanism)>,
     /// Why a token was refused, once its failure text was sent.
-    refused: Option<TokenError>,
+    refused: Option<Failure>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,15 @@ pub enum Evidence {
     Bearer(String),
 }
 
+impl Evidence {
+    /// The bearer token, if it is one.
+    pub fn bearer(&self) -> Option<&str> {
+        match self {
+            Evidence::Bearer(token) => Some(token),
+        }
+    }
+}
+
 impl fmt::Debug for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -116,6 +125,14 @@ pub enum Failure {
     /// The token is refused.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The broker refuses the client's token (`upstream.sasl.forward`).
+    #[error("the broker refuses the token")]
+    Broker {
+        /// The broker's error message.
+        message: String,
+        /// What it said before that (RFC 7628 §3.2.2).
+        challenge: Option<String>,
+    },
     /// The client wants to act as somebody else.
     #[error("authorization id differs from the token's principal")]
     Authzid(String),
@@ -186,12 +203,16 @@ impl Handshake {
             (State::FailureReply(..), SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
                 let failure = self.refused.take();
-                let failure = failure.map_or(Failure::Unexpected, Failure::Token);
+                let failure = failure.unwrap_or(Failure::Unexpected);
                 if bytes[..] != *ABORT {
                     // Kafka reads another first message here; a client has one try.
                     return Step::Fail(None, failure);
                 }
-                Step::Fail(refusal(reply, INVALID_TOKEN), failure)
+                let text = match &failure {
+                    Failure::Broker { message, .. } => message.clone(),
+                    _ => INVALID_TOKEN.to_owned(),
+                };
+                Step::Fail(refusal(reply, &text), failure)
             }
             (State::First(..) | State::FailureReply(..), _) => {
                 Step::Fail(illegal_state(frame), Failure::Unexpected)
@@ -260,23 +281,29 @@ impl Handshake {
 
     /// Goes on after [`Step::Prove`].
     pub fn proven(&mut self, outcome: Result<Proven, Failure>, now: SystemTime) -> Step {
-        let State::Proving(mechanism, reply, authzid) =
+        let outcome = outcome.and_then(|proven| self.accept(proven));
+        let State::Proving(mechanism, reply, _) =
             std::mem::replace(&mut self.state, State::Handshake)
         else {
             return Step::Fail(None, Failure::Unexpected);
         };
-        match outcome.and_then(|proven| self.accept(proven, authzid.as_deref())) {
-            Ok(proven) => done(proven, mechanism, reply, now),
-            Err(Failure::Token(error)) => match reply {
-                Reply::Bare => Step::Fail(None, error.into()),
+        let challenge = match &outcome {
+            Err(Failure::Token(_)) => Some(Bytes::from_static(INVALID_TOKEN.as_bytes())),
+            Err(Failure::Broker { challenge, .. }) => challenge.clone().map(Bytes::from),
+            _ => None,
+        };
+        match (outcome, challenge) {
+            (Ok(proven), _) => done(proven, mechanism, reply, now),
+            (Err(failure), None) => self.fail(reply, failure),
+            (Err(failure), Some(text)) => match reply {
+                Reply::Bare => Step::Fail(None, failure),
                 Reply::Request {
                     version,
                     correlation_id,
                 } => {
                     // The client reads the text, answers one byte, and is then refused (RFC 7628).
-                    self.refused = Some(error);
+                    self.refused = Some(failure);
                     self.state = State::FailureReply(mechanism, Framing::Request);
-                    let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
                     match authenticate_response(version, correlation_id, |response| {
                         response.set("AuthBytes", Node::Bytes(Some(text)));
                     }) {
@@ -285,11 +312,16 @@ impl Handshake {
                     }
                 }
             },
-            Err(failure) => self.fail(reply, failure),
         }
     }
 
-    fn accept(&self, proven: Proven, authzid: Option<&str>) -> Result<Proven, Failure> {
+    /// Whether the client may be whom it has proven to be: nobody else than it says, nor than it
+    /// was.
+    pub fn accept(&self, proven: Proven) -> Result<Proven, Failure> {
+        let authzid = match &self.state {
+            State::Proving(_, _, authzid) => authzid.as_deref(),
+            _ => None,
+        };
         let principal = &proven.principal;
         if let Some(error) = sasl::authzid_error(authzid, principal) {
             return Err(Failure::Authzid(error));
@@ -311,6 +343,7 @@ impl Handshake {
     fn fail(&self, reply: Reply, failure: Failure) -> Step {
         let text = match &failure {
             Failure::Authzid(text) => text.clone(),
+            Failure::Broker { message, .. } => message.clone(),
             Failure::PrincipalChanged { from, to } => sasl::principal_changed(from, to),
             _ if self.current.is_some() => sasl::MALFORMED_AGAIN.to_owned(),
             _ => sasl::MALFORMED.to_owned(),

@@ -17,6 +17,9 @@ pub enum Owed {
     Broker(Box<Expect>),
     /// Given here: the whole frame, prefix included.
     Local(Bytes),
+    /// The broker will send it to the proxy, which authenticates to it again; the client gets
+    /// nothing.
+    Sasl,
 }
 
 /// An answer that the broker will send, and what is to be done with it.

@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::label::{
-    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, IssuerOutcome, Method,
-    Outcome, Reason, Reloaded, ViolationAction,
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, IssuerOutcome,
+    Method, Outcome, Reason, Reloaded, Renewal, ViolationAction,
 };
 use super::names::{self, Kind, Metric};
 use super::store::{self, API_SLOTS, DURATION_BUCKETS, Store};
@@ -121,6 +121,19 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
         names::UPSTREAM_DIAL_FAILURES => {
             let labels = DialStage::ALL.iter().map(|l| l.as_str());
             page.each(metric, labels, &process.dial_failures);
+        }
+        names::UPSTREAM_REAUTHENTICATIONS => {
+            let labels = Renewal::ALL.iter().map(|l| l.as_str());
+            page.each(metric, labels, &process.reauthentications);
+        }
+        names::UPSTREAM_TOKEN_FETCHES => {
+            let labels = Fetch::ALL.iter().map(|l| l.as_str());
+            page.each(metric, labels, &process.token_fetches);
+        }
+        names::UPSTREAM_TOKEN_EXPIRY => {
+            if let Some(expiry) = *store::lock(&process.token_expiry) {
+                page.sample(metric, "", &[], epoch_seconds(expiry));
+            }
         }
         names::POLICY_GENERATION => {
             if let Some(policy) = *store::lock(&process.policy) {

@@ -187,6 +187,28 @@ label! {
 }
 
 label! {
+    /// What became of a session at a broker that was to be renewed.
+    Renewal {
+        /// The broker granted another one.
+        Renewed = "renewed",
+        /// The broker refused; the connection ended.
+        Refused = "refused",
+        /// There was nothing to authenticate with; tried again.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// What came of asking for a token.
+    Fetch {
+        /// A token.
+        Ok = "ok",
+        /// None.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why an audit line was lost.
     DropCause {
         /// The queue was full.

@@ -15,8 +15,8 @@ mod store;
 pub use exposition::Exposition;
 pub use issuer::IssuerMetrics;
 pub use label::{
-    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, IssuerOutcome, Method,
-    Outcome, Reason, Reloaded, ViolationAction,
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, IssuerOutcome,
+    Method, Outcome, Reason, Reloaded, Renewal, ViolationAction,
 };
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use store::{DURATION_BUCKETS, PolicyInForce, TENANT_BYTES_MAX, TENANT_OVERFLOW, TENANTS_MAX};

@@ -111,6 +111,13 @@ metrics! {
         "Broker connections now open.";
     UPSTREAM_DIAL_FAILURES: Counter Count "kordon_upstream_dial_failures_total" ["stage"]
         "Broker connections that could not be made, by the stage that failed.";
+    UPSTREAM_REAUTHENTICATIONS: Counter Count "kordon_upstream_reauthentications_total" ["outcome"]
+        "Sessions at brokers that were to be renewed while their connection was in use (KIP-368), \
+         by what became of them.";
+    UPSTREAM_TOKEN_FETCHES: Counter Count "kordon_upstream_token_fetches_total" ["outcome"]
+        "Questions to a token endpoint for a token to authenticate to the brokers with.";
+    UPSTREAM_TOKEN_EXPIRY: Gauge Seconds "kordon_upstream_token_expiry_timestamp_seconds" []
+        "When the token fetched last ends.";
 
     POLICY_GENERATION: Gauge Count "kordon_policy_generation" []
         "Number of the policy snapshot in force; grows by one with each change.";

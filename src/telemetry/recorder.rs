@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use super::exposition::{self, Exposition};
 use super::issuer::IssuerMetrics;
 use super::label::{
-    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
-    Reloaded, ViolationAction,
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, Method, Outcome,
+    Reason, Reloaded, Renewal, ViolationAction,
 };
 use super::store::{self, PolicyInForce, Store, Tenant};
 use crate::clock;
@@ -81,6 +81,22 @@ impl Recorder {
     /// A broker connection could not be made.
     pub fn dial_failure(&self, stage: DialStage) {
         add(&self.store.process.dial_failures[stage as usize], 1);
+    }
+
+    /// The proxy has authenticated to a broker again, or has not.
+    pub fn reauthenticated(&self, outcome: Renewal) {
+        add(&self.store.process.reauthentications[outcome as usize], 1);
+    }
+
+    /// There is a new token for the brokers, which ends at this moment.
+    pub fn token_fetched(&self, expires: SystemTime) {
+        add(&self.store.process.token_fetches[Fetch::Ok as usize], 1);
+        *store::lock(&self.store.process.token_expiry) = Some(expires);
+    }
+
+    /// The token endpoint gave no token.
+    pub fn token_failed(&self) {
+        add(&self.store.process.token_fetches[Fetch::Failed as usize], 1);
     }
 
     /// Bytes of requests have gone from socket to socket uncopied.

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use super::issuer::IssuerCells;
 use super::label::{
-    CertificateEnd, DialStage, Direction, DropCause, Expiring, Handshake, Method, Outcome, Reason,
-    Reloaded, ViolationAction,
+    CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, Method, Outcome,
+    Reason, Reloaded, Renewal, ViolationAction,
 };
 
 /// Tenants with series of their own; those that come later share [`TENANT_OVERFLOW`].
@@ -110,6 +110,10 @@ pub(super) struct Process {
     pub upstream_connections: AtomicI64,
     pub spliced_bytes: AtomicU64,
     pub dial_failures: [AtomicU64; DialStage::COUNT],
+    pub reauthentications: [AtomicU64; Renewal::COUNT],
+    pub token_fetches: [AtomicU64; Fetch::COUNT],
+    /// When the proxy's own token for the brokers ends, once there was one.
+    pub token_expiry: Mutex<Option<SystemTime>>,
     pub policy: Mutex<Option<PolicyInForce>>,
     pub policy_reload_failures: AtomicU64,
     pub reload_failures: [AtomicU64; Reloaded::COUNT],

@@ -5,19 +5,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
-use super::dial::{DialError, Dialer};
+use super::dial::{DialError, Dialer, Dialled};
+use super::frames;
+use super::sasl::Credentials;
 use super::topology::Topology;
-use crate::apis::{self, API_VERSIONS, METADATA};
+use crate::apis::{API_VERSIONS, METADATA};
 use crate::broker::{BrokerAddr, BrokerId, Target};
 use crate::clock;
+use crate::issuer::token::Token;
+
 use crate::net::backoff::Backoff;
 use crate::net::stream::Stream;
-use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, StructNode};
 
 /// How often the list of brokers is asked for.
@@ -55,11 +57,16 @@ pub struct Cluster {
     /// One question about topic ids at a time: those who wait find the answer already there.
     resolving: AsyncMutex<()>,
     refresh: Notify,
+    /// The newest token that a client brought, where tokens are sent on.
+    brought: Mutex<Option<Token>>,
 }
 
 /// Why the proxy's own question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
+    /// Clients' tokens are sent on, and none of them is here.
+    #[error("no client has brought a valid token yet")]
+    NoToken,
     /// No connection.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -83,6 +90,7 @@ impl Cluster {
             versions: Mutex::default(),
             resolving: AsyncMutex::new(()),
             refresh: Notify::new(),
+            brought: Mutex::default(),
         }
     }
 
@@ -96,14 +104,47 @@ impl Cluster {
         self.dialer.replace_tls(config);
     }
 
+    /// How brokers are reached unless something else is said.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// A client brought this token, and a broker believes it. Where tokens are sent on, the
+    /// proxy's own questions are asked with the newest one.
+    pub fn brought(&self, token: Token) {
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = brought.as_ref().is_none_or(|token| !token.is_valid());
+        *brought = Some(token);
+        if is_first {
+            self.refresh.notify_one();
+        }
+    }
+
+    /// How the proxy's own questions are asked.
+    fn asking(&self) -> Result<Dialer, AskError> {
+        let Credentials::Forward = self.dialer.credentials() else {
+            return Ok(self.dialer.clone());
+        };
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        // Kept no longer than it is good for something.
+        *brought = brought.take().filter(Token::is_valid);
+        let token = brought.clone().ok_or(AskError::NoToken)?;
+        let credentials = Credentials::Forwarded(token);
+        Ok(self.dialer.clone().with_credentials(credentials))
+    }
+
     /// A connection for a client.
-    pub async fn dial(&self, target: Target) -> Result<(BrokerAddr, Stream), DialError> {
+    pub async fn dial(
+        &self,
+        target: Target,
+        dialer: &Dialer,
+    ) -> Result<(BrokerAddr, Dialled), DialError> {
         let dialled = match target {
-            Target::Bootstrap => self.dialer.race(&self.bootstrap).await,
+            Target::Bootstrap => dialer.race(&self.bootstrap).await,
             Target::Broker(id) => match self.topology.broker(id) {
-                Some(addr) => self.dialer.dial(&addr).await.map(|stream| (addr, stream)),
+                Some(addr) => dialer.dial(&addr).await.map(|dialled| (addr, dialled)),
                 // Ports are bound only for brokers that are known.
-                None => self.dialer.race(&[]).await,
+                None => dialer.race(&[]).await,
             },
         };
         if dialled.is_err() {
@@ -158,7 +199,15 @@ impl Cluster {
     }
 
     async fn refresh_brokers(&self) -> Result<(), AskError> {
-        let response = self.metadata(|_| {}).await?;
+        let response = match self.metadata(|_| {}).await {
+            // Brokers are learnt from answers that pass by until somebody brings a token. What
+            // can be asked without one says that a client can be served.
+            Err(AskError::NoToken) => {
+                self.api_versions(Target::Bootstrap).await?;
+                return Ok(());
+            }
+            response => response?,
+        };
         let mut seen = Vec::new();
         for broker in response.structs("Brokers") {
             let id = broker.int("NodeId") as BrokerId;
@@ -219,8 +268,8 @@ impl Cluster {
     }
 
     async fn metadata(&self, fill: impl FnOnce(&mut StructNode)) -> Result<StructNode, AskError> {
-        let (_, mut stream) = self.any_broker().await?;
-        let mut request = new_request(METADATA).ok_or(AskError::Unreadable)?;
+        let mut stream = self.any_broker().await?;
+        let mut request = frames::new_request(METADATA).ok_or(AskError::Unreadable)?;
         request.set_int("AllowAutoTopicCreation", 0);
         request.structs_mut("Topics");
         fill(&mut request);
@@ -228,15 +277,16 @@ impl Cluster {
     }
 
     /// The bootstrap list, or else any broker that was seen: the list may have grown old.
-    async fn any_broker(&self) -> Result<(BrokerAddr, Stream), DialError> {
-        match self.dialer.race(&self.bootstrap).await {
-            Ok(dialled) => Ok(dialled),
+    async fn any_broker(&self) -> Result<Stream, AskError> {
+        let dialer = self.asking()?;
+        match dialer.race(&self.bootstrap).await {
+            Ok((_, dialled)) => Ok(dialled.stream),
             Err(error) => {
                 let known: Vec<_> = self.topology.brokers().into_iter().map(|b| b.1).collect();
                 if known.is_empty() {
-                    return Err(error);
+                    return Err(error.into());
                 }
-                self.dialer.race(&known).await
+                Ok(dialer.race(&known).await?.1.stream)
             }
         }
     }
@@ -246,11 +296,18 @@ impl Cluster {
         if let Some(known) = self.known_versions(target) {
             return Ok(known);
         }
-        let (_, mut stream) = self.dial(target).await?;
-        let mut request = new_request(API_VERSIONS).ok_or(AskError::Unreadable)?;
+        // Answered before any authentication.
+        let (_, mut dialled) = self.dial(target, &self.dialer.bare()).await?;
+        let mut request = frames::new_request(API_VERSIONS).ok_or(AskError::Unreadable)?;
         request.set_text("ClientSoftwareName", Some("kordon"));
         request.set_text("ClientSoftwareVersion", Some(env!("CARGO_PKG_VERSION")));
-        let response = ask(&mut stream, API_VERSIONS, VERSIONS_VERSION, &request).await?;
+        let response = ask(
+            &mut dialled.stream,
+            API_VERSIONS,
+            VERSIONS_VERSION,
+            &request,
+        )
+        .await?;
         let versions = Arc::new(response);
         let entry = (clock::now(), Arc::clone(&versions));
         let mut known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,10 +323,6 @@ impl Cluster {
         let fresh = clock::now().duration_since(*at) < VERSIONS_TTL;
         fresh.then(|| Arc::clone(versions))
     }
-}
-
-fn new_request(key: i16) -> Option<StructNode> {
-    Some(StructNode::new(&apis::layout(key)?.request.body))
 }
 
 /// Sends one request on a connection of the proxy's own and reads its answer.
@@ -291,41 +344,11 @@ async fn exchange(
     version: i16,
     request: &StructNode,
 ) -> Result<StructNode, AskError> {
-    let api = apis::lookup(key).ok_or(AskError::Unreadable)?;
-    let layout = api.layout().ok_or(AskError::Unreadable)?;
-    let mut frame = BytesMut::new();
-    frame.extend_from_slice(&[0; 4]);
-    let head = RequestHeader {
-        key,
-        version,
-        correlation_id: 1,
-        client_id: Some("kordon"),
-        body_at: 0,
-    };
-    head.write(api.flexible(version), &mut frame);
-    frame.extend_from_slice(&tree::encode_to_bytes(request, &layout.request, version));
-    let length = (frame.len() - 4) as i32;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
+    let frame = frames::request(key, version, 1, request).ok_or(AskError::Unreadable)?;
     let lost = |_| AskError::NoAnswer;
     stream.write_all(&frame).await.map_err(lost)?;
     stream.flush().await.map_err(lost)?;
-    let length = stream.read_i32().await.map_err(lost)?;
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|l| *l <= ANSWER_BYTES_MAX);
-    let length = length.ok_or(AskError::Unreadable)?;
-    let mut answer = BytesMut::new();
-    while answer.len() < length {
-        let part = stream.read_buf(&mut answer).await.map_err(lost)?;
-        if part == 0 {
-            return Err(AskError::NoAnswer);
-        }
-    }
-    let answer = answer.freeze();
-    let flexible = api.response_header_flexible(version);
-    let (_, body_at) =
-        header::read_response(&answer, flexible).map_err(|_| AskError::Unreadable)?;
-    let body: Bytes = answer.slice(body_at..length.min(answer.len()));
-    tree::decode(&layout.response, version, &body, tree::RESPONSE_NODES_MAX)
-        .map_err(|_| AskError::Unreadable)
+    let answer = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
+    let (_, answer) = frames::answer(key, version, &answer).ok_or(AskError::Unreadable)?;
+    Ok(answer)
 }

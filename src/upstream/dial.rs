@@ -1,7 +1,7 @@
 //! Reaching a broker: resolve, connect, TLS handshake, each within a bound. Several addresses of
 //! one host, or several bootstrap brokers, are tried side by side with a small head start each
-//! (RFC 8305), so that one dead address costs a moment and not a timeout. Authentication to the
-//! broker is not done here.
+//! (RFC 8305), so that one dead address costs a moment and not a timeout. Where brokers ask for
+//! SASL, a connection is dialled once the broker believes.
 
 use std::fmt;
 use std::future::Future;
@@ -12,11 +12,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::frames;
+use super::sasl::{
+    ANSWER_BYTES_MAX, AUTHENTICATION_TIMEOUT, Credentials, Exchange, Proof, SaslFailure, Session,
+    Step, TOKEN_TIMEOUT,
+};
 use crate::broker::BrokerAddr;
+use crate::clock;
 use crate::net::backoff::random;
 use crate::net::stream::Stream;
 
@@ -36,8 +43,18 @@ pub const ATTEMPTS_MAX: usize = 8;
 pub struct Dialer {
     /// Shared by clones: a change of the files is one for all.
     tls: Option<Arc<ArcSwap<ClientConfig>>>,
+    credentials: Credentials,
     connect_timeout: Duration,
     handshake_timeout: Duration,
+}
+
+/// A connection to a broker that is ready for requests.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: Stream,
+    /// The session that the broker granted, where it asks for SASL.
+    pub session: Option<Session>,
 }
 
 /// What went wrong, without saying where.
@@ -58,6 +75,15 @@ pub enum DialFailure {
     /// No handshake within the bound.
     #[error("the tls handshake with the broker took too long")]
     HandshakeTimeout,
+    /// There is nothing to authenticate with: no token yet, or a secret that cannot be read.
+    #[error("there is nothing to authenticate to the broker with")]
+    Credentials,
+    /// The broker does not believe, or does not speak SASL.
+    #[error("the broker refuses the proxy's authentication")]
+    Refused,
+    /// The broker did not decide within the bound.
+    #[error("the authentication to the broker took too long")]
+    AuthenticationTimeout,
     /// There was nothing to dial.
     #[error("no broker address is known")]
     NoAddress,
@@ -72,6 +98,9 @@ impl DialFailure {
             Self::ConnectTimeout => "connect_timeout",
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::Credentials => "credentials",
+            Self::Refused => "refused",
+            Self::AuthenticationTimeout => "authentication_timeout",
             Self::NoAddress => "no_address",
         }
     }
@@ -84,6 +113,7 @@ impl DialFailure {
 pub struct DialError {
     failure: DialFailure,
     detail: String,
+    sasl: Option<SaslFailure>,
 }
 
 impl DialError {
@@ -91,7 +121,24 @@ impl DialError {
         Self {
             failure,
             detail: format!("{}:{}: {cause}", at.host, at.port),
+            sasl: None,
         }
+    }
+
+    fn of_sasl(sasl: SaslFailure, at: &BrokerAddr) -> Self {
+        let failure = match sasl {
+            SaslFailure::NoToken | SaslFailure::Secret(_) => DialFailure::Credentials,
+            _ => DialFailure::Refused,
+        };
+        Self {
+            sasl: Some(sasl.clone()),
+            ..Self::new(failure, at, sasl)
+        }
+    }
+
+    /// What was wrong about the authentication, where it was that.
+    pub fn sasl(&self) -> Option<&SaslFailure> {
+        self.sasl.as_ref()
     }
 
     /// What went wrong.
@@ -117,6 +164,7 @@ impl Dialer {
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
         Self {
             tls: tls.map(|config| Arc::new(ArcSwap::new(config))),
+            credentials: Credentials::None,
             connect_timeout: CONNECT_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
@@ -129,6 +177,24 @@ impl Dialer {
         }
     }
 
+    /// The same, proving itself to brokers by these.
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            ..self
+        }
+    }
+
+    /// What it proves itself to brokers by.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The same without SASL: a broker answers nothing but ApiVersions then.
+    pub fn bare(&self) -> Self {
+        self.clone().with_credentials(Credentials::None)
+    }
+
     /// The same with other bounds.
     pub fn with_timeouts(self, connect: Duration, handshake: Duration) -> Self {
         Self {
@@ -138,8 +204,33 @@ impl Dialer {
         }
     }
 
-    /// One connection to this broker, ready for Kafka's first bytes.
-    pub async fn dial(&self, broker: &BrokerAddr) -> Result<Stream, DialError> {
+    /// One connection to this broker, ready for Kafka's requests.
+    pub async fn dial(&self, broker: &BrokerAddr) -> Result<Dialled, DialError> {
+        if !self.credentials.is_some() {
+            let stream = self.connect(broker).await?;
+            return Ok(Dialled {
+                stream,
+                session: None,
+            });
+        }
+        let of_sasl = |failure| DialError::of_sasl(failure, broker);
+        // Before the connection, which would wait for it in the broker's time.
+        let proof = self
+            .credentials
+            .proof(TOKEN_TIMEOUT)
+            .await
+            .map_err(of_sasl)?;
+        let mut stream = self.connect(broker).await?;
+        let late = |late| DialError::new(DialFailure::AuthenticationTimeout, broker, late);
+        let session = timeout(
+            AUTHENTICATION_TIMEOUT,
+            authenticate(&mut stream, proof, &self.credentials),
+        );
+        let session = Some(session.await.map_err(late)?.map_err(of_sasl)?);
+        Ok(Dialled { stream, session })
+    }
+
+    async fn connect(&self, broker: &BrokerAddr) -> Result<Stream, DialError> {
         let name = match &self.tls {
             None => None,
             Some(config) => Some((config.load_full(), server_name(broker)?)),
@@ -164,7 +255,7 @@ impl Dialer {
 
     /// The first of these brokers that answers. Where to begin is left to chance, so that many
     /// proxies do not all begin with the same broker; the others are dropped.
-    pub async fn race(&self, brokers: &[BrokerAddr]) -> Result<(BrokerAddr, Stream), DialError> {
+    pub async fn race(&self, brokers: &[BrokerAddr]) -> Result<(BrokerAddr, Dialled), DialError> {
         let mut order = brokers.to_vec();
         if !order.is_empty() {
             let first = random() as usize % order.len();
@@ -173,11 +264,44 @@ impl Dialer {
         stagger(order, |broker| {
             let dialer = self.clone();
             async move {
-                let stream = dialer.dial(&broker).await?;
-                Ok((broker, stream))
+                let dialled = dialer.dial(&broker).await?;
+                Ok((broker, dialled))
             }
         })
         .await
+    }
+}
+
+/// The conversation on a connection that has said nothing yet.
+async fn authenticate(
+    stream: &mut Stream,
+    proof: Proof,
+    credentials: &Credentials,
+) -> Result<Session, SaslFailure> {
+    // A broker without SASL, or with another protocol, closes or says something else.
+    let lost = |_| SaslFailure::Unexpected;
+    let (mut exchange, mut frame) = Exchange::first(proof).ok_or(SaslFailure::Unexpected)?;
+    let mut is_first = true;
+    loop {
+        stream.write_all(&frame).await.map_err(lost)?;
+        stream.flush().await.map_err(lost)?;
+        if std::mem::take(&mut is_first) {
+            let versions = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
+            exchange.versions(&versions)?;
+        }
+        let answer = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
+        match exchange.step(&answer) {
+            Ok(Step::Send(next)) => frame = next,
+            Ok(Step::Done(granted)) => {
+                return Ok(Session::new(credentials.clone(), granted, clock::now()));
+            }
+            Err(failure) => {
+                if let SaslFailure::Refused(_) = failure {
+                    credentials.refused();
+                }
+                return Err(failure);
+            }
+        }
     }
 }
 
@@ -231,15 +355,21 @@ where
     Err(failure.unwrap_or(DialError {
         failure: DialFailure::NoAddress,
         detail: DialFailure::NoAddress.to_string(),
+        sasl: None,
     }))
 }
 
-/// The later failure counts, the detail tells of all.
+/// The later failure counts, or the one that got as far as SASL; the detail tells of all.
 fn merge(earlier: Option<DialError>, later: DialError) -> DialError {
     let Some(earlier) = earlier else { return later };
+    let got_further = earlier.sasl.is_some() && later.sasl.is_none();
     DialError {
-        failure: later.failure,
+        failure: match got_further {
+            true => earlier.failure,
+            false => later.failure,
+        },
         detail: format!("{}; {}", earlier.detail, later.detail),
+        sasl: later.sasl.or(earlier.sasl),
     }
 }
 

@@ -2,11 +2,14 @@
 //! topic an id stands for.
 //!
 //! * [`dial`]: one connection, within time limits
+//! * [`sasl`]: how the proxy proves itself to brokers
 //! * [`topology`]: what is known of the cluster; pure maps behind a lock
 //! * [`control`]: the proxy's own connection, which asks for what is not known
 
 pub mod control;
 pub mod dial;
+mod frames;
+pub mod sasl;
 pub mod topology;
 
 pub use control::Cluster;

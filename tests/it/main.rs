@@ -19,4 +19,5 @@ mod routing;
 mod schema;
 mod session;
 mod support;
+mod upstream;
 mod visible;

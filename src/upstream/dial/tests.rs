@@ -55,7 +55,7 @@ fn failed<T>(dialled: Result<T, DialError>, failure: DialFailure, at: &BrokerAdd
 async fn a_broker_is_reached_by_name_and_by_address() {
     let (listener, addr) = listener().await;
     for host in ["localhost", "127.0.0.1"] {
-        let mut stream = plain().dial(&at(host, addr.port)).await.unwrap();
+        let mut stream = plain().dial(&at(host, addr.port)).await.unwrap().stream;
         let (mut far, _) = listener.accept().await.unwrap();
         stream.write_all(b"x").await.unwrap();
         assert_eq!(far.read_u8().await.unwrap(), b'x');

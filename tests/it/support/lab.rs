@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kordon::cli::run::Running;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::broker::Node;
+use super::gate::{Gate, Rules};
 use super::pki::{Pki, Shown};
 use super::port;
 use super::signer::Signer;
@@ -67,11 +69,23 @@ pub struct Setup {
     pub pieces: bool,
     /// There is no broker yet: see [`Lab::start_broker`].
     pub late_broker: bool,
+    /// The broker asks for SASL.
+    pub gate: Option<Arc<Rules>>,
+    /// What stands in `upstream` behind `bootstrap`.
+    pub upstream: String,
+    /// Other files of the directory.
+    pub files: Vec<(&'static str, String)>,
+    /// The proxy may stay not ready.
+    pub unready: bool,
+    /// There is no listener but that for tokens.
+    pub only_tokens: bool,
 }
 
 /// See the module.
 pub struct Lab {
     process: Process,
+    /// Before the broker, which its connections lead to.
+    _gate: Option<Gate>,
     node: Option<Node>,
     pub pki: Option<Pki>,
     base: u16,
@@ -110,12 +124,29 @@ impl Lab {
             child: false,
             pieces: false,
             late_broker: false,
+            gate: None,
+            upstream: String::new(),
+            files: Vec::new(),
+            unready: false,
+            only_tokens: false,
         };
         change(&mut setup);
         let dir = tempfile::tempdir().unwrap();
         let base = port::free("127.0.0.1", 20);
+        let mut gate = None;
         let node = match (setup.late_broker, setup.pieces) {
             (true, _) => None,
+            (_, false) if setup.gate.is_some() => {
+                let settings = BrokerSettings {
+                    advertised: Some(("127.0.0.1".to_owned(), base + 6)),
+                    ..settings(1, base + 18)
+                };
+                let node = Node::start(settings, &TOPICS);
+                let address = node.broker.address();
+                let rules = setup.gate.clone().unwrap_or_default();
+                gate = Some(Gate::start(base + 6, address, rules));
+                Some(node)
+            }
             (_, false) => Some(Node::start(settings(1, base + 6), &TOPICS)),
             (_, true) => Some(Node::start_in_pieces(
                 settings(1, base + 18),
@@ -141,12 +172,13 @@ impl Lab {
         };
         let lab = Lab {
             process,
+            _gate: gate,
             node,
             pki,
             base,
             dir,
         };
-        if !setup.late_broker {
+        if !setup.late_broker && !setup.unready {
             lab.ready();
         }
         lab
@@ -463,6 +495,9 @@ fn write(dir: &Path, base: u16, setup: &Setup) {
         fs::write(path, text).unwrap();
     };
     file("policies/base.yaml", &setup.policy);
+    for (name, text) in &setup.files {
+        file(name, text);
+    }
     file("jwks.json", &Signer::trusted().jwks.to_string());
     let schema = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"string"}]}"#;
     file("schemas/order.avsc", schema);
@@ -483,16 +518,19 @@ fn config(base: u16, setup: &Setup) -> String {
         )
     };
     let mut text = format!(
-        "upstream: {{bootstrap: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]}}\nlisteners:\n",
+        "upstream: {{bootstrap: [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]{}}}\nlisteners:\n",
         base + 6,
-        base + 7
+        base + 7,
+        setup.upstream
     );
-    for (at, name) in [(0, "app"), (1, "other")] {
+    let fixed = [(0, "app"), (1, "other")];
+    let fixed = &fixed[if setup.only_tokens { 2 } else { 0 }..];
+    for (at, name) in fixed {
         text += &format!(
             "  - {{name: {name}, bind: \"127.0.0.1:{}\", advertise: {}, identity: {{static: \
              \"User:{name}\", tenant: shop}}}}\n",
             base + at,
-            ports(at)
+            ports(*at)
         );
     }
     text += &format!(

@@ -2,6 +2,8 @@
 //! a proxy in front of it; the rest are short words for requests and what comes back.
 
 mod broker;
+mod endpoint;
+mod gate;
 mod idp;
 mod lab;
 mod pki;
@@ -11,6 +13,8 @@ mod raw;
 mod signer;
 mod wire;
 
+pub use endpoint::Endpoint;
+pub use gate::Rules;
 pub use idp::Idp;
 pub use lab::{Lab, POLICY};
 pub use pki::{Pki, Shown};
