@@ -2,7 +2,8 @@
 //!
 //! * [`certificate`]: the client certificate of a TLS handshake (mTLS);
 //! * [`token`]: a bearer token, brought by SASL/OAUTHBEARER ([`sasl`]) and checked against the
-//!   issuer's [`keys`] and the rules about its [`claims`].
+//!   issuer's [`keys`] and the rules about its [`claims`];
+//! * a password, brought by SASL/PLAIN or proven by [`scram`].
 //!
 //! A listener's static identity needs no proof and therefore no code. Nothing here does I/O or
 //! reads the clock, and no error repeats what the peer sent.
@@ -18,6 +19,7 @@ pub mod mechanisms;
 pub mod name;
 pub mod rules;
 pub mod sasl;
+pub mod scram;
 pub mod settings;
 mod spiffe;
 pub mod token;
