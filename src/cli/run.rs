@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::users::UserTables;
 use crate::admin::{
     AdminState, BrokerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
 };
@@ -101,6 +102,7 @@ fn wait_for_signals(running: &Running) -> std::io::Result<()> {
 pub struct Running {
     proxy: Arc<Proxy>,
     config: Config,
+    users: UserTables,
     readiness: Readiness,
     doors: Doors,
     control: Option<JoinHandle<()>>,
@@ -118,7 +120,8 @@ impl Running {
         };
         let snapshot = snapshot(&config, guards, 1, None, &mut problems);
         let (doors, changes) = listen::doors();
-        let listeners = listeners(&config, &doors, &mut problems);
+        let users = UserTables::load(&config, &mut problems);
+        let listeners = listeners(&config, &users, &doors, &mut problems);
         let dialer = dialer(&config, &mut problems);
         let recorder = Recorder::new(|key| apis::lookup(key).map(|api| api.name));
         let audit = match Audit::start(config.audit.clone(), &recorder) {
@@ -157,12 +160,13 @@ impl Running {
             numbers: AtomicU64::new(0),
         });
         proxy.cluster.watch(Arc::clone(&proxy) as _);
-        Self::serve(proxy, config, doors, changes)
+        Self::serve(proxy, config, users, doors, changes)
     }
 
     fn serve(
         proxy: Arc<Proxy>,
         config: Config,
+        users: UserTables,
         doors: Doors,
         changes: listen::Changes,
     ) -> Result<Running, Problems> {
@@ -226,6 +230,7 @@ impl Running {
         Ok(Running {
             proxy,
             config,
+            users,
             readiness,
             doors,
             control: Some(control),
@@ -234,10 +239,11 @@ impl Running {
         })
     }
 
-    /// Reads policies and schemas again. A bad new version leaves the old one in force, and
+    /// Reads policies, schemas and users again. A bad new version leaves the old one in force, and
     /// says so in the log, in `/readyz` and in a metric.
     pub fn reload(&self) {
         self.proxy.audit.reopen();
+        self.reload_users();
         let mut problems = Problems::default();
         let guards = match &self.config.policies {
             Some(dir) => guards::load(dir, &mut problems),
@@ -274,6 +280,22 @@ impl Running {
         self.proxy
             .recorder
             .policy_in_force(PolicyInForce { generation, loaded });
+    }
+
+    /// Reads users files again. A bad new version leaves the old one in force, and says so.
+    pub fn reload_users(&self) {
+        let mut problems = Problems::default();
+        self.users.reload(&mut problems);
+        for problem in &problems.list {
+            let place = problem.place.as_ref().map(ToString::to_string);
+            tracing::error!(place, "{}", problem.message);
+        }
+        match problems.has_errors() {
+            true => self
+                .readiness
+                .note("users", "the last change holds errors and is not in force"),
+            false => self.readiness.clear("users"),
+        }
     }
 
     /// Stops accepting, lets connections finish what they owe, and ends.
@@ -403,7 +425,12 @@ fn snapshot(
     }
 }
 
-fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Listener> {
+fn listeners(
+    config: &Config,
+    users: &UserTables,
+    doors: &Doors,
+    problems: &mut Problems,
+) -> Vec<Listener> {
     let mut listeners = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         let tls = match &listener.net.tls {
@@ -425,6 +452,15 @@ fn listeners(config: &Config, doors: &Doors, problems: &mut Problems) -> Vec<Lis
                 let issuers = Issuers::new(verifiers, config.limits.token_bytes);
                 Identity::Sasl(Mechanisms {
                     oauthbearer: (!sasl.oauthbearer.is_empty()).then_some(issuers),
+                    plain: sasl.plain.as_ref().and_then(|one| users.passwords(one)),
+                    scram_sha256: sasl
+                        .scram_sha256
+                        .as_ref()
+                        .and_then(|one| users.passwords(one)),
+                    scram_sha512: sasl
+                        .scram_sha512
+                        .as_ref()
+                        .and_then(|one| users.passwords(one)),
                 })
             }
         };

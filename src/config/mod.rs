@@ -11,7 +11,9 @@ mod oauthbearer;
 #[allow(dead_code)] // until the slices that use it
 mod outside;
 mod overlap;
+mod passwords;
 mod read;
+pub mod users;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

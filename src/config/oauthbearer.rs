@@ -211,7 +211,7 @@ fn algorithm_list(node: &Node, problems: &mut Problems) -> Option<Vec<String>> {
 }
 
 /// A prefix follows the rules of the names that it begins.
-fn principal_prefix(node: &Node, problems: &mut Problems) -> Option<String> {
+pub(super) fn principal_prefix(node: &Node, problems: &mut Problems) -> Option<String> {
     let prefix = node.name(problems)?;
     if let Err(fault) = name::check(prefix) {
         problems

@@ -16,6 +16,7 @@ use crate::quota::spec::QuotaName;
 use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
 
 mod oauthbearer;
+mod passwords;
 
 const FILES: [&str; 9] = [
     "ca.pem",
@@ -197,6 +198,7 @@ limits: {frameBytes: 1MiB, connections: 10, inFlight: 3, tokenBytes: 8KiB}
     assert_eq!(mtls.tenant, "mesh");
     let IdentitySettings::Sasl(SaslSettings {
         oauthbearer: issuers,
+        ..
     }) = &tokens.identity
     else {
         panic!()
@@ -289,8 +291,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             format!("{SMALL}authorization: {{shadow: policies/}}\n"),
             "shadow",
         ),
-        (listener("sasl: {plain: {users: f}}"), "plain"),
-        (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
         (token("introspection: {}"), "introspection"),
         (
             token("x: y")

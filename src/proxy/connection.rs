@@ -24,7 +24,7 @@ use crate::identity::mechanisms::Mechanisms;
 use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::principal::Principal;
-use crate::session::handshake::{self, Failure, Handshake, Identified, Step};
+use crate::session::handshake::{self, Handshake, Identified, Step};
 use crate::session::inflight::InFlight;
 use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
@@ -240,7 +240,7 @@ impl Place<'_> {
             let message = read_frame(stream, buffer).await?;
             let mut step = handshake.step(&message, offered);
             if let Step::Prove(evidence) = step {
-                let outcome = prove::prove(offered, &evidence, self.certificate.as_ref()).await;
+                let outcome = prove::prove(offered, evidence, self.certificate.as_ref()).await;
                 step = handshake.proven(outcome, clock::wall());
             }
             match step {
@@ -255,12 +255,16 @@ impl Place<'_> {
                 }
                 // Answered above, and no answer asks for more proof.
                 Step::Prove(_) => return None,
-                Step::Fail(frame, failure) => {
-                    let method = match failure {
-                        Failure::Mechanism | Failure::Unexpected => Method::Sasl,
-                        _ => Method::Oauthbearer,
-                    };
+                Step::Refuse(frame, failure) => {
+                    let method = prove::method(handshake.mechanism(), &failure);
                     self.refused(method, failure.to_string());
+                    send(stream, &frame, &metrics).await?;
+                }
+                Step::Fail(frame, failure) => {
+                    if let Some(failure) = failure {
+                        let method = prove::method(handshake.mechanism(), &failure);
+                        self.refused(method, failure.to_string());
+                    }
                     tokio::time::sleep(FAILURE_DELAY).await;
                     if let Some(frame) = frame {
                         send(stream, &frame, &metrics).await?;

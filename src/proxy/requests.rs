@@ -17,7 +17,7 @@ use super::weigh::{Weighed, weigh};
 use crate::clock;
 use crate::net::buffer;
 use crate::net::stream::{ReadHalf, WriteHalf};
-use crate::session::handshake::{Handshake, Step};
+use crate::session::handshake::{Failure, Handshake, Step};
 use crate::session::inflight::Owed;
 use crate::telemetry::{Direction, Outcome, Reason};
 use crate::wire::frame::{self, PREFIX_BYTES};
@@ -297,7 +297,7 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
         let Identity::Sasl(offered) = &listener.identity else {
             return Some(End::Now);
         };
-        let outcome = prove::prove(offered, &evidence, certificate.as_ref()).await;
+        let outcome = prove::prove(offered, evidence, certificate.as_ref()).await;
         let mut client = link.client.borrow_mut();
         let handshake = client.reauthentication.as_mut()?;
         step = handshake.proven(outcome, clock::wall());
@@ -308,12 +308,14 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
             link.client.borrow_mut().identified_again(*proven);
             owe(link, Owed::Local(answer));
         }
+        Step::Refuse(answer, failure) => {
+            not_proven(&link.client.borrow(), &failure);
+            owe(link, Owed::Local(answer));
+        }
         Step::Fail(answer, failure) => {
-            let detail = failure.to_string();
-            let reason = Reason::Authentication;
-            link.client
-                .borrow()
-                .refused_otherwise(None, None, reason, detail, None);
+            if let Some(failure) = failure {
+                not_proven(&link.client.borrow(), &failure);
+            }
             tokio::time::sleep(FAILURE_DELAY).await;
             if let Some(answer) = answer {
                 owe(link, Owed::Local(answer));
@@ -324,6 +326,18 @@ async fn sasl(link: &Link<'_>, frame: &Bytes) -> Option<End> {
         Step::SendVersions(..) | Step::Prove(_) => return Some(End::Finish),
     }
     None
+}
+
+/// A session's client brought what proves nothing.
+fn not_proven(client: &Client, failure: &Failure) {
+    let mechanism = client
+        .reauthentication
+        .as_ref()
+        .and_then(Handshake::mechanism);
+    let method = prove::method(mechanism, failure);
+    client.proxy.recorder.authentication_failure(method);
+    let detail = failure.to_string();
+    client.refused_otherwise(None, None, Reason::Authentication, detail, None);
 }
 
 /// The next step of a re-authentication; `None`: the message has no place here.

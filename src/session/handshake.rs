@@ -4,9 +4,12 @@
 //! The states say what is expected next:
 //!
 //! ```text
-//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ First ──▶ Proving ──▶ done
-//!     └────────────────SaslHandshake───────────────────────▲           └──▶ FailureReply ──▶ end
+//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ Messages ◀──▶ Proving ──▶ done
+//!     └────────────────SaslHandshake────────────────────────▲
 //! ```
+//!
+//! A client whose token was refused says that it has read so (0x01) and is sent away, or brings
+//! another token; every other refusal is the end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +20,11 @@ use bytes::{Bytes, BytesMut};
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
 use crate::identity::issuers::Proven;
 use crate::identity::mechanisms::{Mechanism, Mechanisms};
+use crate::identity::plain::{self, PlainFault, PlainMessage};
 use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, Malformed};
+use crate::identity::scram::ClientFirst;
 use crate::identity::token::TokenError;
+use crate::identity::users::{PasswordError, ScramLogin};
 use crate::principal::Principal;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, Node, StructNode};
@@ -29,19 +35,24 @@ pub struct Handshake {
     state: State,
     /// Set for re-authentication: who the client is, and must stay, and how it proved it.
     current: Option<(Principal, Mechanism)>,
-    /// Why a token was refused, once its failure text was sent.
-    refused: Option<TokenError>,
+    /// The mechanism that was agreed on last.
+    mechanism: Option<Mechanism>,
+    /// The last token was refused, and the client was told so.
+    token_refused: bool,
+    /// The client has still to answer the challenge of this login.
+    login: Option<Box<ScramLogin>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Anything,
     Handshake,
-    /// The first message of a mechanism.
-    First(Mechanism, Framing),
+    /// A message of a mechanism.
+    Messages(Mechanism, Framing),
+    /// Another mechanism than before was agreed on: the next message is the end.
+    MechanismChanged,
     /// Somebody decides about the evidence of the last message.
     Proving(Mechanism, Reply, Option<String>),
-    FailureReply(Mechanism, Framing),
 }
 
 /// Whether messages stand in SaslAuthenticate, or bare in their frames (handshake version 0).
@@ -69,22 +80,48 @@ pub enum Step {
     Prove(Evidence),
     /// Send this frame; the client has proven who it is.
     Done(Bytes, Box<Identified>),
-    /// Send this frame, if any, and end the connection.
-    Fail(Option<Bytes>, Failure),
+    /// Send this frame, which says that what the client brought proves nothing, and go on.
+    Refuse(Bytes, Failure),
+    /// Send this frame, if any, and end the connection; `None`: why was said before.
+    Fail(Option<Bytes>, Option<Failure>),
+}
+
+impl Step {
+    fn fail(failure: Failure) -> Self {
+        Step::Fail(None, Some(failure))
+    }
 }
 
 /// What a client brings to prove who it is. Its `Debug` shows nothing of it.
 pub enum Evidence {
     /// A bearer token.
     Bearer(String),
+    /// A user and a password.
+    Password(PlainMessage),
+    /// A user who asks for the challenge of a SCRAM mechanism.
+    ScramUser(Mechanism, ClientFirst),
+    /// The answer to the challenge of this login.
+    ScramProof(Box<ScramLogin>, Bytes),
 }
 
 impl fmt::Debug for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Evidence::Bearer(_) => "Bearer",
+            Evidence::Password(_) => "Password",
+            Evidence::ScramUser(..) => "ScramUser",
+            Evidence::ScramProof(..) => "ScramProof",
         })
     }
+}
+
+/// What comes of evidence that is good.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It proves this, and the client is sent this message of the mechanism, which may be empty.
+    Proven(Proven, Bytes),
+    /// The client has to answer this message.
+    Challenge(Box<ScramLogin>, Bytes),
 }
 
 /// Who the client of a connection is.
@@ -116,6 +153,12 @@ pub enum Failure {
     /// The token is refused.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A message of SASL/PLAIN lacks something.
+    #[error(transparent)]
+    Plain(#[from] PlainFault),
+    /// User and password prove nothing.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The client wants to act as somebody else.
     #[error("authorization id differs from the token's principal")]
     Authzid(String),
@@ -135,7 +178,9 @@ impl Handshake {
         Handshake {
             state: State::Anything,
             current: None,
-            refused: None,
+            mechanism: None,
+            token_refused: false,
+            login: None,
         }
     }
 
@@ -144,23 +189,32 @@ impl Handshake {
         Handshake {
             state: State::Handshake,
             current: Some((current, mechanism)),
-            refused: None,
+            ..Self::initial()
         }
+    }
+
+    /// The mechanism that was agreed on, if any.
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.mechanism
     }
 
     /// Takes one frame (without its prefix) and says what to do.
     pub fn step(&mut self, frame: &Bytes, offered: &Mechanisms) -> Step {
         match self.state {
-            State::First(mechanism, Framing::Bare) => {
-                return self.first(mechanism, frame, Reply::Bare, offered);
+            State::Messages(mechanism, Framing::Bare) => {
+                return self.message(mechanism, frame, Reply::Bare, offered);
             }
-            State::FailureReply(_, Framing::Bare) | State::Proving(..) => {
-                return Step::Fail(None, Failure::Unexpected);
-            }
-            _ => {}
+            // At a broker, too, it is the message after the handshake that ends the connection.
+            State::MechanismChanged => return Step::fail(Failure::MechanismChanged),
+            State::Proving(..) => return Step::fail(Failure::Unexpected),
+            State::Anything | State::Handshake | State::Messages(_, Framing::Request) => {}
         }
         let Some((api, version, correlation_id, request)) = read(frame) else {
-            return unreadable(frame);
+            return match (&self.state, unsupported_versions_answer(frame)) {
+                // ApiVersions of the future is told the versions there are (KIP-511).
+                (State::Anything, Some(answer)) => Step::Send(answer),
+                _ => Step::fail(Failure::Unexpected),
+            };
         };
         let reply = Reply::Request {
             version,
@@ -179,24 +233,12 @@ impl Handshake {
             (State::Anything | State::Handshake, SASL_HANDSHAKE) => {
                 self.handshake(api, version, correlation_id, &request, offered)
             }
-            (&State::First(mechanism, _), SASL_AUTHENTICATE) => {
+            (&State::Messages(mechanism, _), SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                self.first(mechanism, &bytes, reply, offered)
+                self.message(mechanism, &bytes, reply, offered)
             }
-            (State::FailureReply(..), SASL_AUTHENTICATE) => {
-                let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                let failure = self.refused.take();
-                let failure = failure.map_or(Failure::Unexpected, Failure::Token);
-                if bytes[..] != *ABORT {
-                    // Kafka reads another first message here; a client has one try.
-                    return Step::Fail(None, failure);
-                }
-                Step::Fail(refusal(reply, INVALID_TOKEN), failure)
-            }
-            (State::First(..) | State::FailureReply(..), _) => {
-                Step::Fail(illegal_state(frame), Failure::Unexpected)
-            }
-            _ => Step::Fail(None, Failure::Unexpected),
+            (State::Messages(..), _) => Step::Fail(illegal_state(frame), Some(Failure::Unexpected)),
+            _ => Step::fail(Failure::Unexpected),
         }
     }
 
@@ -219,73 +261,102 @@ impl Handshake {
         let Some(mechanism) = offered.names().find(|one| one.name() == wanted) else {
             response.set_int("ErrorCode", errors::UNSUPPORTED_SASL_MECHANISM.into());
             let frame = answer(api, version, id, &response);
-            return Step::Fail(Some(frame), Failure::Mechanism);
+            return Step::Fail(Some(frame), Some(Failure::Mechanism));
         };
         let framing = match version {
             0 => Framing::Bare,
             _ => Framing::Request,
         };
-        self.state = State::First(mechanism, framing);
+        self.mechanism = Some(mechanism);
+        self.state = match &self.current {
+            Some((_, before)) if *before != mechanism => State::MechanismChanged,
+            _ => State::Messages(mechanism, framing),
+        };
         Step::Send(answer(api, version, id, &response))
     }
 
-    /// The first message of the mechanism that was agreed on.
-    fn first(
+    /// A message of the mechanism that was agreed on.
+    fn message(
         &mut self,
         mechanism: Mechanism,
-        message: &[u8],
+        message: &Bytes,
         reply: Reply,
         offered: &Mechanisms,
     ) -> Step {
-        // At a broker, too, it is the message after the handshake that ends the connection.
-        if let Some((_, before)) = &self.current
-            && *before != mechanism
-        {
-            return Step::Fail(None, Failure::MechanismChanged);
+        let was_refused = std::mem::take(&mut self.token_refused);
+        if was_refused && message[..] == *ABORT {
+            return Step::Fail(refusal(reply, INVALID_TOKEN), None);
         }
-        match mechanism {
-            Mechanism::Oauthbearer => {
-                let token_bytes_max = offered.token_bytes_max();
-                match sasl::parse_client_first(message, token_bytes_max.saturating_mul(2)) {
-                    Ok(first) => {
-                        let authzid = first.authzid.map(str::to_owned);
-                        self.state = State::Proving(mechanism, reply, authzid);
-                        Step::Prove(Evidence::Bearer(first.token.to_owned()))
-                    }
-                    Err(malformed) => self.fail(reply, malformed.into()),
-                }
+        match self.evidence(mechanism, message, offered) {
+            Ok((evidence, authzid)) => {
+                self.state = State::Proving(mechanism, reply, authzid);
+                Step::Prove(evidence)
             }
+            Err(failure) => self.fail(mechanism, reply, failure),
         }
     }
 
+    /// What a message brings, and as whom the client wants to act where a token will say who it
+    /// is.
+    fn evidence(
+        &mut self,
+        mechanism: Mechanism,
+        message: &Bytes,
+        offered: &Mechanisms,
+    ) -> Result<(Evidence, Option<String>), Failure> {
+        Ok(match (mechanism, self.login.take()) {
+            (Mechanism::Oauthbearer, _) => {
+                let bytes_max = offered.token_bytes_max().saturating_mul(2);
+                let first = sasl::parse_client_first(message, bytes_max)?;
+                let authzid = first.authzid.map(str::to_owned);
+                (Evidence::Bearer(first.token.to_owned()), authzid)
+            }
+            (Mechanism::Plain, _) => (Evidence::Password(plain::parse(message)?), None),
+            (Mechanism::Scram(_), None) => {
+                let first = ClientFirst::parse(message).map_err(PasswordError::from)?;
+                (Evidence::ScramUser(mechanism, first), None)
+            }
+            (Mechanism::Scram(_), Some(login)) => {
+                (Evidence::ScramProof(login, message.clone()), None)
+            }
+        })
+    }
+
     /// Goes on after [`Step::Prove`].
-    pub fn proven(&mut self, outcome: Result<Proven, Failure>, now: SystemTime) -> Step {
+    pub fn proven(&mut self, outcome: Result<Outcome, Failure>, now: SystemTime) -> Step {
         let State::Proving(mechanism, reply, authzid) =
             std::mem::replace(&mut self.state, State::Handshake)
         else {
-            return Step::Fail(None, Failure::Unexpected);
+            return Step::fail(Failure::Unexpected);
         };
-        match outcome.and_then(|proven| self.accept(proven, authzid.as_deref())) {
-            Ok(proven) => done(proven, mechanism, reply, now),
-            Err(Failure::Token(error)) => match reply {
-                Reply::Bare => Step::Fail(None, error.into()),
-                Reply::Request {
-                    version,
-                    correlation_id,
-                } => {
-                    // The client reads the text, answers one byte, and is then refused (RFC 7628).
-                    self.refused = Some(error);
-                    self.state = State::FailureReply(mechanism, Framing::Request);
-                    let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
-                    match authenticate_response(version, correlation_id, |response| {
-                        response.set("AuthBytes", Node::Bytes(Some(text)));
-                    }) {
-                        Some(frame) => Step::Send(frame),
-                        None => Step::Fail(None, Failure::Unexpected),
-                    }
-                }
+        let goes_on = match reply {
+            Reply::Bare => State::Messages(mechanism, Framing::Bare),
+            Reply::Request { .. } => State::Messages(mechanism, Framing::Request),
+        };
+        match outcome {
+            Ok(Outcome::Proven(proven, last)) => match self.accept(proven, authzid.as_deref()) {
+                Ok(proven) => done(proven, mechanism, reply, last, now),
+                Err(failure) => self.fail(mechanism, reply, failure),
             },
-            Err(failure) => self.fail(reply, failure),
+            Ok(Outcome::Challenge(login, message)) => {
+                self.login = Some(login);
+                self.state = goes_on;
+                match reply_frame(reply, message, 0) {
+                    Some(frame) => Step::Send(frame),
+                    None => Step::fail(Failure::Unexpected),
+                }
+            }
+            Err(Failure::Token(error)) => {
+                // The client reads the text, answers one byte, and is then refused (RFC 7628).
+                self.token_refused = true;
+                self.state = goes_on;
+                let text = Bytes::from_static(INVALID_TOKEN.as_bytes());
+                match reply_frame(reply, text, 0) {
+                    Some(frame) => Step::Refuse(frame, error.into()),
+                    None => Step::fail(error.into()),
+                }
+            }
+            Err(failure) => self.fail(mechanism, reply, failure),
         }
     }
 
@@ -308,34 +379,56 @@ impl Handshake {
         }
     }
 
-    fn fail(&self, reply: Reply, failure: Failure) -> Step {
+    /// The end, in a broker's words.
+    fn fail(&self, mechanism: Mechanism, reply: Reply, failure: Failure) -> Step {
         let text = match &failure {
+            Failure::Malformed(Malformed::Scheme) => return Step::fail(failure),
             Failure::Authzid(text) => text.clone(),
             Failure::PrincipalChanged { from, to } => sasl::principal_changed(from, to),
-            _ if self.current.is_some() => sasl::MALFORMED_AGAIN.to_owned(),
-            _ => sasl::MALFORMED.to_owned(),
+            Failure::Plain(fault) => fault.to_string(),
+            Failure::Password(PasswordError::Authzid) => OTHER_AUTHZID.to_owned(),
+            Failure::Password(_) if mechanism == Mechanism::Plain => WRONG_PASSWORD.to_owned(),
+            _ => sasl::invalid_credentials(self.current.is_some(), mechanism.name()),
         };
-        Step::Fail(refusal(reply, &text), failure)
+        Step::Fail(refusal(reply, &text), Some(failure))
     }
 }
 
-fn done(proven: Proven, mechanism: Mechanism, reply: Reply, now: SystemTime) -> Step {
+/// What SASL/PLAIN says of an unknown user and of a wrong password.
+const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password";
+
+/// What a mechanism with passwords says where the client wants to act as somebody else.
+const OTHER_AUTHZID: &str = "Authentication failed: Client requested an authorization id that is \
+    different from username";
+
+/// A message of the mechanism, on its way to the client.
+fn reply_frame(reply: Reply, message: Bytes, lifetime_ms: i64) -> Option<Bytes> {
+    match reply {
+        Reply::Bare => {
+            let length = u32::try_from(message.len()).ok()?;
+            let mut frame = BytesMut::with_capacity(4 + message.len());
+            frame.extend_from_slice(&length.to_be_bytes());
+            frame.extend_from_slice(&message);
+            Some(frame.freeze())
+        }
+        Reply::Request {
+            version,
+            correlation_id,
+        } => authenticate_response(version, correlation_id, |response| {
+            response.set("AuthBytes", Node::Bytes(Some(message)));
+            response.set_int("SessionLifetimeMs", lifetime_ms);
+        }),
+    }
+}
+
+fn done(proven: Proven, mechanism: Mechanism, reply: Reply, last: Bytes, now: SystemTime) -> Step {
     let Proven {
         principal,
         session_max,
     } = proven;
     let lifetime_ms = sasl::lifetime_ms(&principal, session_max, now);
-    let frame = match reply {
-        Reply::Bare => Some(Bytes::from_static(&[0; 4])),
-        Reply::Request {
-            version,
-            correlation_id,
-        } => authenticate_response(version, correlation_id, |response| {
-            response.set_int("SessionLifetimeMs", lifetime_ms);
-        }),
-    };
-    let Some(frame) = frame else {
-        return Step::Fail(None, Failure::Unexpected);
+    let Some(frame) = reply_frame(reply, last, lifetime_ms) else {
+        return Step::fail(Failure::Unexpected);
     };
     let session_end = sasl::session_end(&principal, session_max, now);
     let mechanism = Some(mechanism);
@@ -404,15 +497,6 @@ fn read(frame: &Bytes) -> Option<(&'static Api, i16, i32, StructNode)> {
     let (request, _) =
         tree::decode_prefix(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
     Some((api, version, head.correlation_id, request))
-}
-
-/// A message that cannot be read ends the connection, but ApiVersions in a version of the
-/// future is told the versions there are (KIP-511).
-fn unreadable(frame: &Bytes) -> Step {
-    match unsupported_versions_answer(frame) {
-        Some(frame) => Step::Send(frame),
-        None => Step::Fail(None, Failure::Unexpected),
-    }
 }
 
 /// The answer to ApiVersions in a version that is not known here; `None` for anything else.

@@ -104,6 +104,10 @@ label! {
         Tls = "tls",
         /// SASL/OAUTHBEARER.
         Oauthbearer = "oauthbearer",
+        /// SASL/PLAIN.
+        Plain = "plain",
+        /// SASL/SCRAM-SHA-256 or -512.
+        Scram = "scram",
         /// An unknown SASL mechanism, or messages out of order.
         Sasl = "sasl",
     }

@@ -19,6 +19,7 @@ fn rules_about_claims_are_read_and_their_mistakes_are_named() {
     ));
     let IdentitySettings::Sasl(SaslSettings {
         oauthbearer: issuers,
+        ..
     }) = &config.listeners[0].identity
     else {
         panic!()
@@ -136,6 +137,7 @@ fn bound_tokens_need_client_certificates() {
     let config = good(&listener(&asks, "true"));
     let IdentitySettings::Sasl(SaslSettings {
         oauthbearer: issuers,
+        ..
     }) = &config.listeners[0].identity
     else {
         panic!()
@@ -162,6 +164,7 @@ fn one_listener_may_believe_several_issuers() {
     let config = good(&listener(&(one("i", ", principalPrefix: i-") + &second)));
     let IdentitySettings::Sasl(SaslSettings {
         oauthbearer: issuers,
+        ..
     }) = &config.listeners[0].identity
     else {
         panic!()
