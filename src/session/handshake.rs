@@ -213,6 +213,10 @@ impl Handshake {
             return match (&self.state, unsupported_versions_answer(frame)) {
                 // ApiVersions of the future is told the versions there are (KIP-511).
                 (State::Anything, Some(answer)) => Step::Send(answer),
+                // Later it is a request like any other, in the encoding that all can read.
+                (State::Messages(..), Some(_)) => {
+                    Step::Fail(misplaced_versions(frame), Some(Failure::Unexpected))
+                }
                 _ => Step::fail(Failure::Unexpected),
             };
         };
@@ -511,6 +515,16 @@ pub fn unsupported_versions_answer(frame: &[u8]) -> Option<Bytes> {
     let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
     let mut response = empty(api);
     versions::unsupported(&mut response, (api.versions.min, api.versions.max));
+    Some(answer(api, 0, head.correlation_id, &response))
+}
+
+/// What is said to ApiVersions of the future in the middle of the exchange.
+fn misplaced_versions(frame: &[u8]) -> Option<Bytes> {
+    let api = apis::lookup(API_VERSIONS)?;
+    let (_, version) = header::peek(frame)?;
+    let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
+    let mut response = empty(api);
+    response.set_int("ErrorCode", errors::ILLEGAL_SASL_STATE.into());
     Some(answer(api, 0, head.correlation_id, &response))
 }
 

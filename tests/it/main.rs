@@ -10,6 +10,7 @@ mod flow;
 mod identity;
 mod limits;
 mod passage;
+mod passwords;
 mod policy;
 mod quota;
 mod routing;
