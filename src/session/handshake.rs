@@ -25,6 +25,7 @@ use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, Malformed};
 use crate::identity::scram::ClientFirst;
 use crate::identity::token::TokenError;
 use crate::identity::users::{PasswordError, ScramLogin};
+use crate::policy::model::{Operation, ResourceKind};
 use crate::principal::Principal;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, Node, StructNode};
@@ -568,37 +569,19 @@ const OUT_OF_PLACE: &str = "SaslAuthenticate request received after successful a
 struct Nobody;
 
 impl apis::Guard for Nobody {
-    fn allows(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-        _: &str,
-    ) -> bool {
+    fn allows(&mut self, _: Operation, _: ResourceKind, _: &str) -> bool {
         false
     }
-    fn sees(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-        _: &str,
-    ) -> bool {
+    fn sees(&mut self, _: Operation, _: ResourceKind, _: &str) -> bool {
         false
     }
-    fn allows_any(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-    ) -> bool {
+    fn allows_any(&mut self, _: Operation, _: ResourceKind) -> bool {
         false
     }
-    fn allows_all(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-    ) -> bool {
+    fn allows_all(&mut self, _: Operation, _: ResourceKind) -> bool {
         false
     }
-    fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
+    fn topic_name(&mut self, _: &[u8; 16]) -> Option<Arc<str>> {
         None
     }
 }
