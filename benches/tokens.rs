@@ -55,7 +55,8 @@ fn compare(signer: &Signer) -> Outcome<()> {
         "aud": ["kafka", "account"], "exp": seconds + 3600, "iat": seconds, "nbf": seconds,
         "jti": "6f1c7fd0-3c43-4a53-8d57-5f6e0e3b4a11",
         "azp": "orders-service", "scope": "kafka profile email", "tenant_id": "corallum",
-        "groups": ["auth", "workers"], "realm_access": {"roles": ["offline_access", "kafka-client"]},
+        "groups": ["auth", "workers"],
+        "realm_access": {"roles": ["offline_access", "kafka-client"]},
     });
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(&header), part(&claims));

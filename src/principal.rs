@@ -27,6 +27,8 @@ pub enum Proof {
     Certificate,
     /// A bearer token (SASL/OAUTHBEARER, RFC 7628).
     Token,
+    /// A password (SASL/PLAIN, RFC 4616) or the proof of one (SCRAM, RFC 5802).
+    Password,
 }
 
 impl Principal {

@@ -2,9 +2,11 @@
 
 pub mod certs;
 pub mod check;
+pub mod credential;
 pub mod docs;
 pub mod run;
 mod tokens;
+pub mod users;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -52,6 +54,11 @@ enum Command {
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
+    /// Make a line for a users file (SASL/PLAIN, SCRAM) of a password on standard input
+    #[command(
+        after_help = "Example:\n  kordon credential --user legacy-batch < password >> users.yaml"
+    )]
+    Credential(credential::Options),
     /// Print the generated tables
     #[command(after_help = "Example:\n  kordon docs apis")]
     Docs {
@@ -100,6 +107,9 @@ pub fn main() -> u8 {
             or_broken_pipe(check::run(&paths, format, strict, &mut out))
         }
         Command::Certs(options) => certs::run(&options, &mut out),
+        Command::Credential(options) => {
+            credential::run(&options, &mut std::io::stdin().lock(), &mut out)
+        }
         Command::Docs { table } => {
             or_broken_pipe(out.write_all(table.markdown().as_bytes()).map(|()| 0))
         }

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::users::UserTables;
 use crate::admin::{
     AdminState, BrokerStatus, IssuerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
 };
@@ -133,9 +134,10 @@ impl Running {
         let units = units::units(&config);
         let snapshot = snapshot(&config, guards, 1, None, &mut problems);
         let (doors, changes) = listen::doors();
+        let users = UserTables::load(&config, &mut problems);
         let recorder = Recorder::new(|key| apis::lookup(key).map(|api| api.name));
         let mut desk = Desk::default();
-        let listeners = listeners(&config, &doors, &mut desk, &recorder, &mut problems);
+        let listeners = listeners(&config, &users, &doors, &mut desk, &recorder, &mut problems);
         let dialer = dialer(&config, &mut problems);
         let audit = match Audit::start(config.audit.clone(), &recorder) {
             Ok(audit) => Some(audit),
@@ -428,6 +430,7 @@ fn snapshot(
 
 fn listeners(
     config: &Config,
+    users: &UserTables,
     doors: &Doors,
     desk: &mut Desk,
     recorder: &Recorder,
@@ -457,6 +460,15 @@ fn listeners(
                 let issuers = Issuers::asking(issuers, config.limits.token_bytes);
                 Identity::Sasl(Mechanisms {
                     oauthbearer: (!sasl.oauthbearer.is_empty()).then_some(issuers),
+                    plain: sasl.plain.as_ref().and_then(|one| users.passwords(one)),
+                    scram_sha256: sasl
+                        .scram_sha256
+                        .as_ref()
+                        .and_then(|one| users.passwords(one)),
+                    scram_sha512: sasl
+                        .scram_sha512
+                        .as_ref()
+                        .and_then(|one| users.passwords(one)),
                 })
             }
         };

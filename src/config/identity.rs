@@ -4,12 +4,16 @@
 use std::net::SocketAddr;
 
 use super::jwks::CacheFile;
-use super::oauthbearer;
 use super::read::Paths;
+use super::{oauthbearer, passwords};
 use crate::document::{Fields, Node, Value, unsupported};
+use crate::identity::mechanisms::Mechanism;
 use crate::identity::name;
 use crate::identity::rules::MappingRules;
-use crate::identity::settings::{CertificateName, IdentitySettings, MtlsSettings, SaslSettings};
+use crate::identity::scram::Hash;
+use crate::identity::settings::{
+    CertificateName, IdentitySettings, MtlsSettings, PasswordSettings, SaslSettings,
+};
 use crate::net::settings::{ClientAuth, ServerTls};
 use crate::policy::parse;
 use crate::policy::rule::PrincipalPattern;
@@ -310,33 +314,58 @@ fn sasl_identity(
     problems: &mut Problems,
 ) -> Option<IdentitySettings> {
     let mut fields = Fields::of(node, problems)?;
-    let mut refused = false;
-    for key in ["plain", "scramSha256", "scramSha512"] {
-        refused |= fields.take(key).is_some();
-        fields.refuse(key, problems);
+    let bearer = fields.take("oauthbearer");
+    let plain = fields.take("plain");
+    let sha256 = fields.take("scramSha256");
+    let sha512 = fields.take("scramSha512");
+    let none = [bearer, plain, sha256, sha512].iter().all(Option::is_none);
+    let words = ["oauthbearer", "plain", "scramSha256", "scramSha512"];
+    if none && !words.iter().any(|key| fields.misspelt(key)) {
+        problems
+            .error(fields.place(), "`sasl` without a mechanism")
+            .help("`oauthbearer`, `scramSha512`, `scramSha256` or `plain`");
     }
-    let bearer = if refused {
-        fields.take("oauthbearer")
-    } else {
-        fields.require("oauthbearer", problems)
-    };
     fields.finish(problems);
-    let bearer = bearer?;
     if let (None, Some(bind)) = (around.tls, around.bind)
         && !bind.ip().is_loopback()
     {
-        problems
-            .error(
-                &bearer.place,
-                format!("tokens would cross the network in clear at {bind}"),
-            )
-            .help("add `tls`, or bind a loopback address");
+        for (node, what) in [
+            (bearer, "tokens"),
+            (sha256, "proofs of passwords"),
+            (sha512, "proofs of passwords"),
+        ] {
+            let Some(node) = node else { continue };
+            problems
+                .error(
+                    &node.place,
+                    format!("{what} would cross the network in clear at {bind}"),
+                )
+                .help("add `tls`, or bind a loopback address");
+        }
     }
-    let oauthbearer = oauthbearer::issuers(bearer, around, sources, problems)?;
+    let bearer = bearer.map(|n| oauthbearer::issuers(n, around, sources, problems));
+    let mut passwords = |node: Option<&Node>, mechanism| {
+        node.map(|n| passwords::passwords(n, mechanism, around, sources, problems))
+    };
+    let plain = passwords(plain, Mechanism::Plain);
+    let sha256 = passwords(sha256, Mechanism::Scram(Hash::Sha256));
+    let sha512 = passwords(sha512, Mechanism::Scram(Hash::Sha512));
+    // A mechanism with a mistake in it leaves the listener out; one that is not there does not.
+    let sound = |one: Option<Option<PasswordSettings>>| match one {
+        Some(settings) => settings.map(Some),
+        None => Some(None),
+    };
     Some(IdentitySettings::Sasl(SaslSettings {
-        oauthbearer,
+        oauthbearer: match bearer {
+            Some(issuers) => issuers?,
+            None => Vec::new(),
+        },
+        plain: sound(plain)?,
+        scram_sha256: sound(sha256)?,
+        scram_sha512: sound(sha512)?,
         needs_certificate,
     }))
+    .filter(|_| !none)
 }
 
 /// Two sources that could mean different people by one name must say that they mean the same.

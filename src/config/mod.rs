@@ -11,8 +11,10 @@ mod listener;
 mod oauthbearer;
 mod outside;
 mod overlap;
+mod passwords;
 mod read;
 mod upstream;
+pub mod users;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -99,6 +99,8 @@ pub(super) fn load(
         parts.fit(&guards, &mut problems);
     }
     problems.list.sort_by(|a, b| a.place.cmp(&b.place));
+    // A file that is named twice is read twice.
+    problems.list.dedup();
     let sound = !problems.has_errors();
     (parts.config().filter(|_| sound), guards, problems)
 }

@@ -16,6 +16,7 @@ use crate::quota::spec::QuotaName;
 use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
 
 mod oauthbearer;
+mod passwords;
 mod upstream;
 
 const FILES: [&str; 9] = [
@@ -265,12 +266,6 @@ limits: {frameBytes: lots}
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let no = |what: &str| format!("`{what}` is not supported by this version");
-    let listener = |identity: &str| {
-        small(
-            "identity: {static: \"User:orders-service\", tenant: shop}",
-            identity,
-        )
-    };
     let cases = [
         (format!("{SMALL}quotas: {{fleet: {{}}}}\n"), "quotas"),
         (
@@ -285,8 +280,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             format!("{SMALL}authorization: {{shadow: policies/}}\n"),
             "shadow",
         ),
-        (listener("sasl: {plain: {users: f}}"), "plain"),
-        (listener("sasl: {scramSha512: {users: f}}"), "scramSha512"),
     ];
     for (text, what) in cases {
         let found = bad(&text);

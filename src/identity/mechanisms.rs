@@ -1,12 +1,18 @@
 //! The SASL mechanisms that a listener offers, and what each needs to judge its evidence.
 
 use crate::identity::issuers::Issuers;
+use crate::identity::scram::Hash;
+use crate::identity::users::Passwords;
 
 /// A SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// A bearer token (RFC 7628).
     Oauthbearer,
+    /// A password, in clear inside TLS (RFC 4616).
+    Plain,
+    /// Proof of a password (RFC 5802).
+    Scram(Hash),
 }
 
 impl Mechanism {
@@ -14,22 +20,48 @@ impl Mechanism {
     pub fn name(self) -> &'static str {
         match self {
             Mechanism::Oauthbearer => "OAUTHBEARER",
+            Mechanism::Plain => "PLAIN",
+            Mechanism::Scram(hash) => hash.mechanism(),
         }
     }
 }
 
 /// What a listener offers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mechanisms {
     /// OAUTHBEARER: whose tokens are believed.
     pub oauthbearer: Option<Issuers>,
+    /// PLAIN: who there is.
+    pub plain: Option<Passwords>,
+    /// SCRAM-SHA-256: who there is.
+    pub scram_sha256: Option<Passwords>,
+    /// SCRAM-SHA-512: who there is.
+    pub scram_sha512: Option<Passwords>,
 }
 
 impl Mechanisms {
     /// Those that are offered, in the order in which SaslHandshake lists them.
     pub fn names(&self) -> impl Iterator<Item = Mechanism> {
         let bearer = self.oauthbearer.as_ref().map(|_| Mechanism::Oauthbearer);
-        bearer.into_iter()
+        let passwords = [
+            Mechanism::Plain,
+            Mechanism::Scram(Hash::Sha256),
+            Mechanism::Scram(Hash::Sha512),
+        ];
+        let offered = |one: &Mechanism| self.passwords(*one).is_some();
+        bearer
+            .into_iter()
+            .chain(passwords.into_iter().filter(offered))
+    }
+
+    /// What a mechanism with passwords needs, where it is offered.
+    pub fn passwords(&self, mechanism: Mechanism) -> Option<&Passwords> {
+        match mechanism {
+            Mechanism::Oauthbearer => None,
+            Mechanism::Plain => self.plain.as_ref(),
+            Mechanism::Scram(Hash::Sha256) => self.scram_sha256.as_ref(),
+            Mechanism::Scram(Hash::Sha512) => self.scram_sha512.as_ref(),
+        }
     }
 
     /// The longest token accepted, in bytes.

@@ -15,13 +15,18 @@ pub const INVALID_TOKEN: &str = r#"{"status":"invalid_token"}"#;
 /// The client's answer to [`INVALID_TOKEN`]: one byte 0x01 (RFC 7628 §3.2.3).
 pub const ABORT: &[u8] = &[SEPARATOR];
 
-/// The error message (code 58) for a first message that cannot be read.
-pub const MALFORMED: &str = "Authentication failed during authentication due to invalid \
-    credentials with SASL mechanism OAUTHBEARER";
-
-/// The same while a session authenticates again.
-pub const MALFORMED_AGAIN: &str = "Authentication failed during re-authentication due to invalid \
-    credentials with SASL mechanism OAUTHBEARER";
+/// The error message (code 58) for whatever the client is not told more of. Kafka's sentence.
+pub fn invalid_credentials(again: bool, mechanism: &str) -> String {
+    let what = if again {
+        "re-authentication"
+    } else {
+        "authentication"
+    };
+    format!(
+        "Authentication failed during {what} due to invalid credentials with SASL mechanism \
+         {mechanism}"
+    )
+}
 
 /// How many key-value pairs a first message may have.
 pub const PAIRS_MAX: usize = 64;
@@ -50,7 +55,8 @@ impl fmt::Debug for ClientFirst<'_> {
     }
 }
 
-/// Why a first message cannot be read; for the audit log, the client learns [`MALFORMED`].
+/// Why a first message cannot be read; for the audit log, the client learns
+/// [`invalid_credentials`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Longer than allowed.
@@ -62,9 +68,12 @@ pub enum Malformed {
     /// A key occurs twice, or there are more than [`PAIRS_MAX`].
     #[error("sasl message repeats a key or has too many")]
     Repeated,
-    /// No `auth`, or not `Bearer` and a token.
+    /// No `auth`, or not a scheme and a token.
     #[error("sasl message brings no bearer token")]
     Token,
+    /// A token of another scheme than `Bearer`: a broker fails over it, and says nothing.
+    #[error("sasl message brings a token that is no bearer token")]
+    Scheme,
 }
 
 /// Reads the client's first message.
@@ -97,7 +106,7 @@ pub fn parse_client_first(message: &[u8], bytes_max: usize) -> Result<ClientFirs
             if token.is_some() {
                 return Err(Malformed::Repeated);
             }
-            token = Some(bearer(value).ok_or(Malformed::Token)?);
+            token = Some(bearer(value)?);
         } else if extensions.len() == PAIRS_MAX || extensions.iter().any(|(k, _)| *k == key) {
             return Err(Malformed::Repeated);
         } else {
@@ -183,15 +192,23 @@ fn is_value(value: &str) -> bool {
 }
 
 /// The token of `Bearer TOKEN`; RFC 6750 §2.1 gives its characters.
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, rest) = value.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
+fn bearer(value: &str) -> Result<&str, Malformed> {
+    let (scheme, rest) = value.split_once(' ').ok_or(Malformed::Token)?;
     let token = rest.trim_start_matches(' ');
     let body = token.trim_end_matches('=');
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_~+/.".contains(&b);
-    (!body.is_empty() && body.bytes().all(allowed)).then_some(token)
+    if scheme.is_empty()
+        || !scheme.bytes().all(is_word)
+        || body.is_empty()
+        || !body.bytes().all(allowed)
+    {
+        return Err(Malformed::Token);
+    }
+    match scheme.eq_ignore_ascii_case("bearer") {
+        true => Ok(token),
+        false => Err(Malformed::Scheme),
+    }
 }
 
 #[cfg(test)]
@@ -280,7 +297,7 @@ mod tests {
             "n,,\x01\x01",
             "n,,\x01host=a\x01\x01",
             "n,,\x01AUTH=Bearer t\x01\x01",
-            "n,,\x01auth=Basic t\x01\x01",
+            "n,,\x01auth=Basic t t\x01\x01",
             "n,,\x01auth=Bearer\x01\x01",
             "n,,\x01auth=Bearer \x01\x01",
             "n,,\x01auth=Bearer ==\x01\x01",
@@ -291,6 +308,14 @@ mod tests {
             "n,,\x01auth= Bearer t\x01\x01",
         ] {
             assert_eq!(parse(text), Err(Malformed::Token), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_scheme_is_told_apart() {
+        for scheme in ["Basic", "Bearer_", "bea"] {
+            let text = format!("n,,\x01auth={scheme} t\x01\x01");
+            assert_eq!(parse(&text), Err(Malformed::Scheme), "{scheme}");
         }
     }
 

@@ -31,6 +31,25 @@ pub struct SaslSettings {
     /// `identity.mtls` beside `sasl`: a client must show a certificate as well, which names
     /// nobody; a token may be bound to it.
     pub needs_certificate: bool,
+    /// `sasl.plain`; `None`: not offered.
+    pub plain: Option<PasswordSettings>,
+    /// `sasl.scramSha256`; `None`: not offered.
+    pub scram_sha256: Option<PasswordSettings>,
+    /// `sasl.scramSha512`; `None`: not offered.
+    pub scram_sha512: Option<PasswordSettings>,
+}
+
+/// A mechanism with passwords.
+#[derive(Clone, Debug)]
+pub struct PasswordSettings {
+    /// The file with the users.
+    pub users_file: PathBuf,
+    /// What is put before each name; empty: nothing.
+    pub principal_prefix: String,
+    /// The tenant of users whose entry names none; empty: none.
+    pub tenant: String,
+    /// Upper bound of a session (KIP-368); `None`: a session does not end.
+    pub session_max: Option<Duration>,
 }
 
 /// `identity.mtls`: how a certificate becomes a name.

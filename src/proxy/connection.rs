@@ -29,7 +29,8 @@ use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::net::tls::Offer;
 use crate::principal::Principal;
-use crate::session::handshake::{self, Evidence, Failure, Handshake, Identified, Step};
+use crate::session::frames;
+use crate::session::handshake::{Failure, Handshake, Identified, Outcome, Step};
 use crate::session::inflight::InFlight;
 use crate::telemetry::audit::{Entry, Verdict};
 use crate::telemetry::{ConnectionMetrics, DialStage, Method, Reason};
@@ -353,12 +354,17 @@ impl Place<'_> {
             let message = read_frame(stream, buffer).await?;
             let mut step = handshake.step(&message, offered);
             if let Step::Prove(evidence) = step {
-                let outcome = prove::prove(offered, &evidence, self.certificate.as_ref()).await;
-                let mut outcome = outcome.and_then(|proven| handshake.accept(proven));
-                if let (Credentials::Forward, Ok(proven)) =
-                    (self.proxy.cluster.dialer().credentials(), &mut outcome)
+                let forwards = matches!(
+                    self.proxy.cluster.dialer().credentials(),
+                    Credentials::Forward
+                );
+                let token = evidence.bearer().filter(|_| forwards).map(str::to_owned);
+                let mut outcome = prove::prove(offered, evidence, self.certificate.as_ref()).await;
+                if let Ok(Outcome::Proven(proven, _)) = &mut outcome
+                    && forwards
+                    && handshake.accept(proven).is_ok()
                 {
-                    match self.forward(&evidence, proven).await? {
+                    match self.forward(&token?, proven).await? {
                         Ok(open) => dialled = Some(open),
                         Err(failure) => outcome = Err(failure),
                     }
@@ -377,12 +383,16 @@ impl Place<'_> {
                 }
                 // Answered above, and no answer asks for more proof.
                 Step::Prove(_) => return None,
-                Step::Fail(frame, failure) => {
-                    let method = match failure {
-                        Failure::Mechanism | Failure::Unexpected => Method::Sasl,
-                        _ => Method::Oauthbearer,
-                    };
+                Step::Refuse(frame, failure) => {
+                    let method = prove::method(handshake.mechanism(), &failure);
                     self.refused(method, failure.to_string());
+                    send(stream, &frame, &metrics).await?;
+                }
+                Step::Fail(frame, failure) => {
+                    if let Some(failure) = failure {
+                        let method = prove::method(handshake.mechanism(), &failure);
+                        self.refused(method, failure.to_string());
+                    }
                     tokio::time::sleep(FAILURE_DELAY).await;
                     if let Some(frame) = frame {
                         send(stream, &frame, &metrics).await?;
@@ -398,11 +408,11 @@ impl Place<'_> {
     /// had, and nothing to be said. The broker's grant bounds the client's session.
     async fn forward(
         &self,
-        evidence: &Evidence,
+        token: &str,
         proven: &mut Proven,
     ) -> Option<Result<(BrokerAddr, Dialled), Failure>> {
         let cluster = &self.proxy.cluster;
-        let token = forward::token(evidence, proven)?;
+        let token = forward::token(token, proven);
         let credentials = Credentials::Forwarded(token.clone());
         let dialer = cluster.dialer().clone().with_credentials(credentials);
         match self.dial(&dialer).await {
@@ -417,7 +427,7 @@ impl Place<'_> {
 
     async fn versions(&self, version: i16, id: i32) -> Option<Bytes> {
         match self.proxy.cluster.api_versions(self.target).await {
-            Ok(broker) => handshake::versions_answer(&broker, version, id),
+            Ok(broker) => frames::versions_answer(&broker, version, id),
             Err(error) => {
                 tracing::warn!(%error, "cannot ask the broker for its versions");
                 self.proxy.recorder.dial_failure(DialStage::Versions);

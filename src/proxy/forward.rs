@@ -4,15 +4,14 @@
 use crate::clock;
 use crate::identity::issuers::Proven;
 use crate::issuer::token::Token;
-use crate::session::handshake::{Evidence, Failure};
+use crate::session::handshake::Failure;
 use crate::upstream::sasl::{Granted, Refusal, SaslFailure};
 
-/// The token to send on; `None` where the client did not prove itself by one.
-pub(super) fn token(evidence: &Evidence, proven: &Proven) -> Option<Token> {
-    let text = evidence.bearer()?;
+/// The token to send on.
+pub(super) fn token(text: &str, proven: &Proven) -> Token {
     // Without an end of its own it counts as long as the connection that brought it.
     let expires = proven.principal.expires_at.unwrap_or_else(clock::wall);
-    Some(Token::new(text, expires))
+    Token::new(text, expires)
 }
 
 /// The client's session ends no later than the one that the broker granted.

@@ -20,7 +20,7 @@ use super::requests::owe;
 use crate::clock;
 use crate::identity::issuers::Proven;
 use crate::net::stream::WriteHalf;
-use crate::session::handshake::{Evidence, Failure};
+use crate::session::handshake::Failure;
 use crate::session::inflight::Owed;
 use crate::telemetry::Renewal as Outcome;
 use crate::upstream::sasl::{Credentials, Exchange, Granted, SaslFailure, Session, Step};
@@ -114,7 +114,7 @@ pub(super) enum Forwarded {
 pub(super) async fn renew_forwarded(
     link: &Link<'_>,
     broker: &mut WriteHalf<'_>,
-    evidence: &Evidence,
+    token: Option<&str>,
     proven: &mut Proven,
 ) -> io::Result<Forwarded> {
     let session = link.renewal.session();
@@ -122,9 +122,10 @@ pub(super) async fn renew_forwarded(
     else {
         return Ok(Forwarded::Goes);
     };
-    let Some(token) = forward::token(evidence, proven) else {
+    let Some(token) = token else {
         return Ok(Forwarded::Lost);
     };
+    let token = forward::token(token, proven);
     // A broker takes no second word where the first one counts for ever.
     if session.granted().lifetime.is_some() {
         let credentials = Credentials::Forwarded(token.clone());

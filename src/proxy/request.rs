@@ -79,7 +79,7 @@ pub(super) fn admit<'f>(
     }
     if !api.versions.contains(version) {
         if key == API_VERSIONS
-            && let Some(frame) = crate::session::handshake::unsupported_versions_answer(frame)
+            && let Some(frame) = crate::session::frames::unsupported_versions_answer(frame)
         {
             return Err(Glance::Answer(frame));
         }

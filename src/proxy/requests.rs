@@ -18,7 +18,8 @@ use super::weigh::{Weighed, weigh};
 use crate::clock;
 use crate::net::buffer;
 use crate::net::stream::{ReadHalf, WriteHalf};
-use crate::session::handshake::{Handshake, Step};
+use crate::session::frames;
+use crate::session::handshake::{self, Failure, Handshake, Step};
 use crate::session::inflight::Owed;
 use crate::telemetry::{Direction, Outcome, Reason};
 use crate::wire::frame::{self, PREFIX_BYTES};
@@ -331,13 +332,19 @@ async fn sasl(
         let Identity::Sasl(offered) = &listener.identity else {
             return Ok(Some(End::Now));
         };
-        let outcome = prove::prove(offered, &evidence, certificate.as_ref()).await;
-        let mut outcome = match &link.client.borrow().reauthentication {
-            Some(handshake) => outcome.and_then(|proven| handshake.accept(proven)),
-            None => return Ok(Some(End::Now)),
+        let token = evidence.bearer().map(str::to_owned);
+        let mut outcome = prove::prove(offered, evidence, certificate.as_ref()).await;
+        let accepted = match (&link.client.borrow().reauthentication, &outcome) {
+            (None, _) => return Ok(Some(End::Now)),
+            (Some(handshake), Ok(handshake::Outcome::Proven(proven, _))) => {
+                handshake.accept(proven).is_ok()
+            }
+            _ => false,
         };
-        if let Ok(proven) = &mut outcome {
-            match renew::renew_forwarded(link, broker, &evidence, proven).await? {
+        if let Ok(handshake::Outcome::Proven(proven, _)) = &mut outcome
+            && accepted
+        {
+            match renew::renew_forwarded(link, broker, token.as_deref(), proven).await? {
                 Forwarded::Goes => {}
                 Forwarded::Refused(failure) => outcome = Err(failure),
                 Forwarded::Lost => return Ok(Some(End::Finish)),
@@ -361,12 +368,14 @@ async fn answer(link: &Link<'_>, step: Step) -> Option<End> {
             link.session.notify_one();
             owe(link, Owed::Local(answer));
         }
+        Step::Refuse(answer, failure) => {
+            not_proven(&link.client.borrow(), &failure);
+            owe(link, Owed::Local(answer));
+        }
         Step::Fail(answer, failure) => {
-            let detail = failure.to_string();
-            let reason = Reason::Authentication;
-            link.client
-                .borrow()
-                .refused_otherwise(None, None, reason, detail, None);
+            if let Some(failure) = failure {
+                not_proven(&link.client.borrow(), &failure);
+            }
             tokio::time::sleep(FAILURE_DELAY).await;
             if let Some(answer) = answer {
                 owe(link, Owed::Local(answer));
@@ -377,6 +386,18 @@ async fn answer(link: &Link<'_>, step: Step) -> Option<End> {
         Step::SendVersions(..) | Step::Prove(_) => return Some(End::Finish),
     }
     None
+}
+
+/// A session's client brought what proves nothing.
+fn not_proven(client: &Client, failure: &Failure) {
+    let mechanism = client
+        .reauthentication
+        .as_ref()
+        .and_then(Handshake::mechanism);
+    let method = prove::method(mechanism, failure);
+    client.proxy.recorder.authentication_failure(method);
+    let detail = failure.to_string();
+    client.refused_otherwise(None, None, Reason::Authentication, detail, None);
 }
 
 /// The next step of a re-authentication; `None`: the message has no place here.
@@ -406,7 +427,7 @@ const REAUTHENTICATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// ILLEGAL_SASL_STATE; the connection stays, as at a broker.
 fn out_of_place(link: &Link<'_>, frame: &Bytes) -> Option<End> {
-    match crate::session::handshake::illegal_state(frame) {
+    match frames::illegal_state(frame) {
         Some(answer) => {
             owe(link, Owed::Local(answer));
             None

@@ -11,7 +11,7 @@ use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
 use crate::clock;
 use crate::schema::BatchFault;
-use crate::session::handshake::answer;
+use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
 use crate::wire::header::{self, RequestHeader};

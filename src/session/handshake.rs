@@ -4,9 +4,12 @@
 //! The states say what is expected next:
 //!
 //! ```text
-//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ First ──▶ Proving ──▶ done
-//!     └────────────────SaslHandshake───────────────────────▲           └──▶ FailureReply ──▶ end
+//! Anything ──ApiVersions──▶ Handshake ──SaslHandshake──▶ Messages ◀──▶ Proving ──▶ done
+//!     └────────────────SaslHandshake────────────────────────▲
 //! ```
+//!
+//! A client whose token was refused says that it has read so (0x01) and is sent away, or brings
+//! another token; every other refusal is the end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +17,19 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 
+use super::frames::{
+    answer, empty, illegal_state, misplaced_versions, read, unsupported_versions_answer,
+};
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
 use crate::identity::issuers::Proven;
 use crate::identity::mechanisms::{Mechanism, Mechanisms};
+use crate::identity::plain::{self, PlainFault, PlainMessage};
 use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, Malformed};
+use crate::identity::scram::ClientFirst;
 use crate::identity::token::TokenError;
+use crate::identity::users::{PasswordError, ScramLogin};
 use crate::principal::Principal;
-use crate::wire::header::{self, RequestHeader};
-use crate::wire::tree::{self, Node, StructNode};
+use crate::wire::tree::{Node, StructNode};
 
 /// The state of one exchange.
 #[derive(Debug)]
@@ -29,19 +37,24 @@ pub struct Handshake {
     state: State,
     /// Set for re-authentication: who the client is, and must stay, and how it proved it.
     current: Option<(Principal, Mechanism)>,
-    /// Why a token was refused, once its failure text was sent.
-    refused: Option<Failure>,
+    /// The mechanism that was agreed on last.
+    mechanism: Option<Mechanism>,
+    /// The last token was refused and the client was told so: the last words, once it has read.
+    refused: Option<String>,
+    /// The client has still to answer the challenge of this login.
+    login: Option<Box<ScramLogin>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Anything,
     Handshake,
-    /// The first message of a mechanism.
-    First(Mechanism, Framing),
+    /// A message of a mechanism.
+    Messages(Mechanism, Framing),
+    /// Another mechanism than before was agreed on: the next message is the end.
+    MechanismChanged,
     /// Somebody decides about the evidence of the last message.
     Proving(Mechanism, Reply, Option<String>),
-    FailureReply(Mechanism, Framing),
 }
 
 /// Whether messages stand in SaslAuthenticate, or bare in their frames (handshake version 0).
@@ -63,20 +76,35 @@ enum Reply {
 pub enum Step {
     /// Send this frame and go on.
     Send(Bytes),
-    /// The broker's versions are needed for the answer: see [`versions_answer`].
+    /// The broker's versions are needed for the answer: see
+    /// [`versions_answer`](super::frames::versions_answer).
     SendVersions(i16, i32),
     /// Say with [`Handshake::proven`] what this proves.
     Prove(Evidence),
     /// Send this frame; the client has proven who it is.
     Done(Bytes, Box<Identified>),
-    /// Send this frame, if any, and end the connection.
-    Fail(Option<Bytes>, Failure),
+    /// Send this frame, which says that what the client brought proves nothing, and go on.
+    Refuse(Bytes, Failure),
+    /// Send this frame, if any, and end the connection; `None`: why was said before.
+    Fail(Option<Bytes>, Option<Failure>),
+}
+
+impl Step {
+    fn fail(failure: Failure) -> Self {
+        Step::Fail(None, Some(failure))
+    }
 }
 
 /// What a client brings to prove who it is. Its `Debug` shows nothing of it.
 pub enum Evidence {
     /// A bearer token.
     Bearer(String),
+    /// A user and a password.
+    Password(PlainMessage),
+    /// A user who asks for the challenge of a SCRAM mechanism.
+    ScramUser(Mechanism, ClientFirst),
+    /// The answer to the challenge of this login.
+    ScramProof(Box<ScramLogin>, Bytes),
 }
 
 impl Evidence {
@@ -84,6 +112,7 @@ impl Evidence {
     pub fn bearer(&self) -> Option<&str> {
         match self {
             Evidence::Bearer(token) => Some(token),
+            _ => None,
         }
     }
 }
@@ -92,8 +121,20 @@ impl fmt::Debug for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Evidence::Bearer(_) => "Bearer",
+            Evidence::Password(_) => "Password",
+            Evidence::ScramUser(..) => "ScramUser",
+            Evidence::ScramProof(..) => "ScramProof",
         })
     }
+}
+
+/// What comes of evidence that is good.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It proves this, and the client is sent this message of the mechanism, which may be empty.
+    Proven(Proven, Bytes),
+    /// The client has to answer this message.
+    Challenge(Box<ScramLogin>, Bytes),
 }
 
 /// Who the client of a connection is.
@@ -133,6 +174,12 @@ pub enum Failure {
         /// What it said before that (RFC 7628 §3.2.2).
         challenge: Option<String>,
     },
+    /// A message of SASL/PLAIN lacks something.
+    #[error(transparent)]
+    Plain(#[from] PlainFault),
+    /// User and password prove nothing.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The client wants to act as somebody else.
     #[error("authorization id differs from the token's principal")]
     Authzid(String),
@@ -152,7 +199,9 @@ impl Handshake {
         Handshake {
             state: State::Anything,
             current: None,
+            mechanism: None,
             refused: None,
+            login: None,
         }
     }
 
@@ -161,23 +210,36 @@ impl Handshake {
         Handshake {
             state: State::Handshake,
             current: Some((current, mechanism)),
-            refused: None,
+            ..Self::initial()
         }
+    }
+
+    /// The mechanism that was agreed on, if any.
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.mechanism
     }
 
     /// Takes one frame (without its prefix) and says what to do.
     pub fn step(&mut self, frame: &Bytes, offered: &Mechanisms) -> Step {
         match self.state {
-            State::First(mechanism, Framing::Bare) => {
-                return self.first(mechanism, frame, Reply::Bare, offered);
+            State::Messages(mechanism, Framing::Bare) => {
+                return self.message(mechanism, frame, Reply::Bare, offered);
             }
-            State::FailureReply(_, Framing::Bare) | State::Proving(..) => {
-                return Step::Fail(None, Failure::Unexpected);
-            }
-            _ => {}
+            // At a broker, too, it is the message after the handshake that ends the connection.
+            State::MechanismChanged => return Step::fail(Failure::MechanismChanged),
+            State::Proving(..) => return Step::fail(Failure::Unexpected),
+            State::Anything | State::Handshake | State::Messages(_, Framing::Request) => {}
         }
         let Some((api, version, correlation_id, request)) = read(frame) else {
-            return unreadable(frame);
+            return match (&self.state, unsupported_versions_answer(frame)) {
+                // ApiVersions of the future is told the versions there are (KIP-511).
+                (State::Anything, Some(answer)) => Step::Send(answer),
+                // Later it is a request like any other, in the encoding that all can read.
+                (State::Messages(..), Some(_)) => {
+                    Step::Fail(misplaced_versions(frame), Some(Failure::Unexpected))
+                }
+                _ => Step::fail(Failure::Unexpected),
+            };
         };
         let reply = Reply::Request {
             version,
@@ -196,28 +258,12 @@ impl Handshake {
             (State::Anything | State::Handshake, SASL_HANDSHAKE) => {
                 self.handshake(api, version, correlation_id, &request, offered)
             }
-            (&State::First(mechanism, _), SASL_AUTHENTICATE) => {
+            (&State::Messages(mechanism, _), SASL_AUTHENTICATE) => {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                self.first(mechanism, &bytes, reply, offered)
+                self.message(mechanism, &bytes, reply, offered)
             }
-            (State::FailureReply(..), SASL_AUTHENTICATE) => {
-                let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
-                let failure = self.refused.take();
-                let failure = failure.unwrap_or(Failure::Unexpected);
-                if bytes[..] != *ABORT {
-                    // Kafka reads another first message here; a client has one try.
-                    return Step::Fail(None, failure);
-                }
-                let text = match &failure {
-                    Failure::Broker { message, .. } => message.clone(),
-                    _ => INVALID_TOKEN.to_owned(),
-                };
-                Step::Fail(refusal(reply, &text), failure)
-            }
-            (State::First(..) | State::FailureReply(..), _) => {
-                Step::Fail(illegal_state(frame), Failure::Unexpected)
-            }
-            _ => Step::Fail(None, Failure::Unexpected),
+            (State::Messages(..), _) => Step::Fail(illegal_state(frame), Some(Failure::Unexpected)),
+            _ => Step::fail(Failure::Unexpected),
         }
     }
 
@@ -240,84 +286,118 @@ impl Handshake {
         let Some(mechanism) = offered.names().find(|one| one.name() == wanted) else {
             response.set_int("ErrorCode", errors::UNSUPPORTED_SASL_MECHANISM.into());
             let frame = answer(api, version, id, &response);
-            return Step::Fail(Some(frame), Failure::Mechanism);
+            return Step::Fail(Some(frame), Some(Failure::Mechanism));
         };
         let framing = match version {
             0 => Framing::Bare,
             _ => Framing::Request,
         };
-        self.state = State::First(mechanism, framing);
+        self.mechanism = Some(mechanism);
+        self.state = match &self.current {
+            Some((_, before)) if *before != mechanism => State::MechanismChanged,
+            _ => State::Messages(mechanism, framing),
+        };
         Step::Send(answer(api, version, id, &response))
     }
 
-    /// The first message of the mechanism that was agreed on.
-    fn first(
+    /// A message of the mechanism that was agreed on.
+    fn message(
         &mut self,
         mechanism: Mechanism,
-        message: &[u8],
+        message: &Bytes,
         reply: Reply,
         offered: &Mechanisms,
     ) -> Step {
-        // At a broker, too, it is the message after the handshake that ends the connection.
-        if let Some((_, before)) = &self.current
-            && *before != mechanism
+        if let Some(last_words) = self.refused.take()
+            && message[..] == *ABORT
         {
-            return Step::Fail(None, Failure::MechanismChanged);
+            return Step::Fail(refusal(reply, &last_words), None);
         }
-        match mechanism {
-            Mechanism::Oauthbearer => {
-                let token_bytes_max = offered.token_bytes_max();
-                match sasl::parse_client_first(message, token_bytes_max.saturating_mul(2)) {
-                    Ok(first) => {
-                        let authzid = first.authzid.map(str::to_owned);
-                        self.state = State::Proving(mechanism, reply, authzid);
-                        Step::Prove(Evidence::Bearer(first.token.to_owned()))
-                    }
-                    Err(malformed) => self.fail(reply, malformed.into()),
+        match self.evidence(mechanism, message, offered) {
+            Ok((evidence, authzid)) => {
+                self.state = State::Proving(mechanism, reply, authzid);
+                Step::Prove(evidence)
+            }
+            Err(failure) => self.fail(mechanism, reply, failure),
+        }
+    }
+
+    /// What a message brings, and as whom the client wants to act where a token will say who it
+    /// is.
+    fn evidence(
+        &mut self,
+        mechanism: Mechanism,
+        message: &Bytes,
+        offered: &Mechanisms,
+    ) -> Result<(Evidence, Option<String>), Failure> {
+        Ok(match (mechanism, self.login.take()) {
+            (Mechanism::Oauthbearer, _) => {
+                let bytes_max = offered.token_bytes_max().saturating_mul(2);
+                let first = sasl::parse_client_first(message, bytes_max)?;
+                let authzid = first.authzid.map(str::to_owned);
+                (Evidence::Bearer(first.token.to_owned()), authzid)
+            }
+            (Mechanism::Plain, _) => (Evidence::Password(plain::parse(message)?), None),
+            (Mechanism::Scram(_), None) => {
+                let first = ClientFirst::parse(message).map_err(PasswordError::from)?;
+                (Evidence::ScramUser(mechanism, first), None)
+            }
+            (Mechanism::Scram(_), Some(login)) => {
+                (Evidence::ScramProof(login, message.clone()), None)
+            }
+        })
+    }
+
+    /// Goes on after [`Step::Prove`].
+    pub fn proven(&mut self, outcome: Result<Outcome, Failure>, now: SystemTime) -> Step {
+        let outcome = outcome.and_then(|outcome| {
+            if let Outcome::Proven(proven, _) = &outcome {
+                self.accept(proven)?;
+            }
+            Ok(outcome)
+        });
+        let State::Proving(mechanism, reply, _) =
+            std::mem::replace(&mut self.state, State::Handshake)
+        else {
+            return Step::fail(Failure::Unexpected);
+        };
+        let goes_on = match reply {
+            Reply::Bare => State::Messages(mechanism, Framing::Bare),
+            Reply::Request { .. } => State::Messages(mechanism, Framing::Request),
+        };
+        match outcome {
+            Ok(Outcome::Proven(proven, last)) => done(proven, mechanism, reply, last, now),
+            Ok(Outcome::Challenge(login, message)) => {
+                self.login = Some(login);
+                self.state = goes_on;
+                match reply_frame(reply, message, 0) {
+                    Some(frame) => Step::Send(frame),
+                    None => Step::fail(Failure::Unexpected),
+                }
+            }
+            Err(failure) => {
+                let (challenge, last_words) = match &failure {
+                    Failure::Token(_) => (INVALID_TOKEN.to_owned(), INVALID_TOKEN.to_owned()),
+                    Failure::Broker {
+                        message,
+                        challenge: Some(challenge),
+                    } => (challenge.clone(), message.clone()),
+                    _ => return self.fail(mechanism, reply, failure),
+                };
+                // The client reads the text, answers one byte, and is then refused (RFC 7628).
+                self.refused = Some(last_words);
+                self.state = goes_on;
+                match reply_frame(reply, challenge.into(), 0) {
+                    Some(frame) => Step::Refuse(frame, failure),
+                    None => Step::fail(failure),
                 }
             }
         }
     }
 
-    /// Goes on after [`Step::Prove`].
-    pub fn proven(&mut self, outcome: Result<Proven, Failure>, now: SystemTime) -> Step {
-        let outcome = outcome.and_then(|proven| self.accept(proven));
-        let State::Proving(mechanism, reply, _) =
-            std::mem::replace(&mut self.state, State::Handshake)
-        else {
-            return Step::Fail(None, Failure::Unexpected);
-        };
-        let challenge = match &outcome {
-            Err(Failure::Token(_)) => Some(Bytes::from_static(INVALID_TOKEN.as_bytes())),
-            Err(Failure::Broker { challenge, .. }) => challenge.clone().map(Bytes::from),
-            _ => None,
-        };
-        match (outcome, challenge) {
-            (Ok(proven), _) => done(proven, mechanism, reply, now),
-            (Err(failure), None) => self.fail(reply, failure),
-            (Err(failure), Some(text)) => match reply {
-                Reply::Bare => Step::Fail(None, failure),
-                Reply::Request {
-                    version,
-                    correlation_id,
-                } => {
-                    // The client reads the text, answers one byte, and is then refused (RFC 7628).
-                    self.refused = Some(failure);
-                    self.state = State::FailureReply(mechanism, Framing::Request);
-                    match authenticate_response(version, correlation_id, |response| {
-                        response.set("AuthBytes", Node::Bytes(Some(text)));
-                    }) {
-                        Some(frame) => Step::Send(frame),
-                        None => Step::Fail(None, Failure::Unexpected),
-                    }
-                }
-            },
-        }
-    }
-
     /// Whether the client may be whom it has proven to be: nobody else than it says, nor than it
     /// was.
-    pub fn accept(&self, proven: Proven) -> Result<Proven, Failure> {
+    pub fn accept(&self, proven: &Proven) -> Result<(), Failure> {
         let authzid = match &self.state {
             State::Proving(_, _, authzid) => authzid.as_deref(),
             _ => None,
@@ -336,39 +416,61 @@ impl Handshake {
                     to: Arc::clone(&principal.name),
                 })
             }
-            _ => Ok(proven),
+            _ => Ok(()),
         }
     }
 
-    fn fail(&self, reply: Reply, failure: Failure) -> Step {
+    /// The end, in a broker's words.
+    fn fail(&self, mechanism: Mechanism, reply: Reply, failure: Failure) -> Step {
         let text = match &failure {
+            Failure::Malformed(Malformed::Scheme) => return Step::fail(failure),
             Failure::Authzid(text) => text.clone(),
             Failure::Broker { message, .. } => message.clone(),
             Failure::PrincipalChanged { from, to } => sasl::principal_changed(from, to),
-            _ if self.current.is_some() => sasl::MALFORMED_AGAIN.to_owned(),
-            _ => sasl::MALFORMED.to_owned(),
+            Failure::Plain(fault) => fault.to_string(),
+            Failure::Password(PasswordError::Authzid) => OTHER_AUTHZID.to_owned(),
+            Failure::Password(_) if mechanism == Mechanism::Plain => WRONG_PASSWORD.to_owned(),
+            _ => sasl::invalid_credentials(self.current.is_some(), mechanism.name()),
         };
-        Step::Fail(refusal(reply, &text), failure)
+        Step::Fail(refusal(reply, &text), Some(failure))
     }
 }
 
-fn done(proven: Proven, mechanism: Mechanism, reply: Reply, now: SystemTime) -> Step {
+/// What SASL/PLAIN says of an unknown user and of a wrong password.
+const WRONG_PASSWORD: &str = "Authentication failed: Invalid username or password";
+
+/// What a mechanism with passwords says where the client wants to act as somebody else.
+const OTHER_AUTHZID: &str = "Authentication failed: Client requested an authorization id that is \
+    different from username";
+
+/// A message of the mechanism, on its way to the client.
+fn reply_frame(reply: Reply, message: Bytes, lifetime_ms: i64) -> Option<Bytes> {
+    match reply {
+        Reply::Bare => {
+            let length = u32::try_from(message.len()).ok()?;
+            let mut frame = BytesMut::with_capacity(4 + message.len());
+            frame.extend_from_slice(&length.to_be_bytes());
+            frame.extend_from_slice(&message);
+            Some(frame.freeze())
+        }
+        Reply::Request {
+            version,
+            correlation_id,
+        } => authenticate_response(version, correlation_id, |response| {
+            response.set("AuthBytes", Node::Bytes(Some(message)));
+            response.set_int("SessionLifetimeMs", lifetime_ms);
+        }),
+    }
+}
+
+fn done(proven: Proven, mechanism: Mechanism, reply: Reply, last: Bytes, now: SystemTime) -> Step {
     let Proven {
         principal,
         session_max,
     } = proven;
     let lifetime_ms = sasl::lifetime_ms(&principal, session_max, now);
-    let frame = match reply {
-        Reply::Bare => Some(Bytes::from_static(&[0; 4])),
-        Reply::Request {
-            version,
-            correlation_id,
-        } => authenticate_response(version, correlation_id, |response| {
-            response.set_int("SessionLifetimeMs", lifetime_ms);
-        }),
-    };
-    let Some(frame) = frame else {
-        return Step::Fail(None, Failure::Unexpected);
+    let Some(frame) = reply_frame(reply, last, lifetime_ms) else {
+        return Step::fail(Failure::Unexpected);
     };
     let session_end = sasl::session_end(&principal, session_max, now);
     let mechanism = Some(mechanism);
@@ -406,134 +508,4 @@ fn authenticate_response(
     let mut response = empty(api);
     fill(&mut response);
     Some(answer(api, version, correlation_id, &response))
-}
-
-/// The answer to ApiVersions before authentication: what the broker and the table have in
-/// common.
-pub fn versions_answer(broker: &StructNode, version: i16, id: i32) -> Option<Bytes> {
-    let api = apis::lookup(API_VERSIONS)?;
-    let mut response = broker.clone();
-    response.set_int("ThrottleTimeMs", 0);
-    versions::intersect_for(&mut response, version);
-    Some(answer(api, version, id, &response))
-}
-
-fn empty(api: &Api) -> StructNode {
-    match api.layout() {
-        Some(layout) => StructNode::new(&layout.response.body),
-        None => unreachable!("{} has a layout", api.name),
-    }
-}
-
-fn read(frame: &Bytes) -> Option<(&'static Api, i16, i32, StructNode)> {
-    let (key, version) = header::peek(frame)?;
-    let api = apis::lookup(key)?;
-    let layout = api.layout()?;
-    if !api.versions.contains(version) {
-        return None;
-    }
-    let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
-    let body = frame.slice(head.body_at..);
-    let (request, _) =
-        tree::decode_prefix(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
-    Some((api, version, head.correlation_id, request))
-}
-
-/// A message that cannot be read ends the connection, but ApiVersions in a version of the
-/// future is told the versions there are (KIP-511).
-fn unreadable(frame: &Bytes) -> Step {
-    match unsupported_versions_answer(frame) {
-        Some(frame) => Step::Send(frame),
-        None => Step::Fail(None, Failure::Unexpected),
-    }
-}
-
-/// The answer to ApiVersions in a version that is not known here; `None` for anything else.
-pub fn unsupported_versions_answer(frame: &[u8]) -> Option<Bytes> {
-    let (key, version) = header::peek(frame)?;
-    let api = apis::lookup(API_VERSIONS)?;
-    if key != API_VERSIONS || api.versions.contains(version) {
-        return None;
-    }
-    // A version of the future has the newest header, a negative one the oldest; the body is not
-    // read.
-    let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
-    let mut response = empty(api);
-    versions::unsupported(&mut response, (api.versions.min, api.versions.max));
-    Some(answer(api, 0, head.correlation_id, &response))
-}
-
-/// A frame with an answer, prefix included.
-pub fn answer(api: &Api, version: i16, correlation_id: i32, response: &StructNode) -> Bytes {
-    let mut out = BytesMut::new();
-    out.extend_from_slice(&[0; 4]);
-    header::write_response(
-        correlation_id,
-        api.response_header_flexible(version),
-        &mut out,
-    );
-    if let Some(layout) = api.layout() {
-        out.extend_from_slice(&tree::encode_to_bytes(response, &layout.response, version));
-    }
-    let length = (out.len() - 4) as u32;
-    out[..4].copy_from_slice(&length.to_be_bytes());
-    out.freeze()
-}
-
-/// Another request in the middle of the exchange gets its own error answer and the end.
-pub fn illegal_state(frame: &Bytes) -> Option<Bytes> {
-    let (api, version, id, mut request) = read(frame)?;
-    let mut nobody = Nobody;
-    let question = apis::Question::new(api, version, &mut request, &mut nobody);
-    match question.refuse(errors::ILLEGAL_SASL_STATE) {
-        apis::Refusal::Answer(mut response) => {
-            if api.key == SASL_AUTHENTICATE {
-                response.set_text("ErrorMessage", Some(OUT_OF_PLACE));
-            }
-            Some(answer(api, version, id, &response))
-        }
-        apis::Refusal::Close(_) => None,
-    }
-}
-
-/// What a broker says to SaslAuthenticate when nobody has to authenticate.
-const OUT_OF_PLACE: &str = "SaslAuthenticate request received after successful authentication";
-
-/// Nobody may do anything.
-struct Nobody;
-
-impl apis::Guard for Nobody {
-    fn allows(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-        _: &str,
-    ) -> bool {
-        false
-    }
-    fn sees(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-        _: &str,
-    ) -> bool {
-        false
-    }
-    fn allows_any(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-    ) -> bool {
-        false
-    }
-    fn allows_all(
-        &mut self,
-        _: crate::policy::model::Operation,
-        _: crate::policy::model::ResourceKind,
-    ) -> bool {
-        false
-    }
-    fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
-        None
-    }
 }

@@ -105,6 +105,10 @@ label! {
         Tls = "tls",
         /// SASL/OAUTHBEARER.
         Oauthbearer = "oauthbearer",
+        /// SASL/PLAIN.
+        Plain = "plain",
+        /// SASL/SCRAM-SHA-256 or -512.
+        Scram = "scram",
         /// An unknown SASL mechanism, or messages out of order.
         Sasl = "sasl",
     }
@@ -121,6 +125,8 @@ label! {
         UpstreamTls = "upstream_tls",
         /// The keys of an issuer of tokens.
         Keys = "keys",
+        /// Users with passwords.
+        Users = "users",
     }
 }
 

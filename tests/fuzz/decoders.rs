@@ -14,7 +14,8 @@ use kordon::identity::mechanisms::Mechanisms;
 use kordon::identity::settings::{CertificateName, MtlsSettings, TokenSettings, TokenSource};
 use kordon::identity::token::{TokenError, Verifier};
 use kordon::identity::{certificate, json, sasl};
-use kordon::session::handshake::{self, Evidence, Handshake, Step};
+use kordon::session::frames;
+use kordon::session::handshake::{Evidence, Handshake, Outcome, Step};
 use kordon::wire::frame::{self, UNAUTHENTICATED_FRAME_BYTES_MAX};
 use kordon::wire::header::{self, RequestHeader};
 use kordon::wire::layout::Message;
@@ -55,6 +56,7 @@ static OFFERED: LazyLock<Mechanisms> = LazyLock::new(|| {
     };
     Mechanisms {
         oauthbearer: Some(Issuers::new(vec![verifier], 16 * 1024)),
+        ..Mechanisms::default()
     }
 });
 
@@ -137,11 +139,12 @@ fn conversation(data: &[u8]) {
         let frame = Bytes::copy_from_slice(frame);
         let mut step = handshake.step(&frame, &OFFERED);
         if let Step::Prove(Evidence::Bearer(token)) = &step {
-            let outcome = verify(token).map_err(Into::into);
+            let outcome = verify(token).map(|proven| Outcome::Proven(proven, Bytes::new()));
+            let outcome = outcome.map_err(Into::into);
             step = handshake.proven(outcome, SystemTime::UNIX_EPOCH);
         }
         match step {
-            Step::Send(_) | Step::SendVersions(..) => {}
+            Step::Send(_) | Step::SendVersions(..) | Step::Refuse(..) => {}
             Step::Done(..) | Step::Prove(_) => panic!("nobody has the key"),
             Step::Fail(..) => return,
         }
@@ -179,8 +182,8 @@ fn certificates(data: &[u8]) {
 
 fn answers(data: &[u8]) {
     let frame = Bytes::copy_from_slice(data);
-    let _ = handshake::illegal_state(&frame);
-    let _ = handshake::unsupported_versions_answer(data);
+    let _ = frames::illegal_state(&frame);
+    let _ = frames::unsupported_versions_answer(data);
 }
 
 fn record_heads(data: &[u8]) {

@@ -12,6 +12,7 @@ mod identity;
 mod issuer;
 mod limits;
 mod passage;
+mod passwords;
 mod policy;
 mod quota;
 mod rotation;

@@ -60,12 +60,15 @@ async fn handshake_v0_takes_a_raw_token() {
 }
 
 #[tokio::test]
-async fn handshake_v0_closes_on_a_bad_token_and_says_nothing() {
+async fn handshake_v0_says_bare_that_a_token_is_bad_and_then_nothing() {
     let lab = Lab::new();
     let mut client = lab.client("tokens").await;
     client.call(0, &handshake("OAUTHBEARER")).await.unwrap();
     let expired = Signer::trusted().token("alice", json!({"exp": now() - 100}));
     raw(&mut client, &first_message(&expired)).await;
+    let text = next(&mut client).await.unwrap();
+    assert_eq!(&text[..], INVALID_TOKEN.as_bytes());
+    raw(&mut client, b"\x01").await;
     assert!(next(&mut client).await.is_none());
 }
 
@@ -116,15 +119,23 @@ async fn a_bad_token_is_told_twice_late_and_then_the_connection_ends() {
 }
 
 #[tokio::test]
-async fn t05_a_second_token_after_a_refused_one_is_not_read() {
+async fn t05_a_second_token_after_a_refused_one_is_judged_and_the_first_was_recorded() {
     let lab = Lab::new();
     let mut client = lab.client("tokens").await;
     say_token(&mut client, "bad.bad.bad").await;
-    client
-        .send(2, &sasl(first_message(&token("alice"))))
-        .await
-        .unwrap();
-    assert!(next(&mut client).await.is_none());
+    let again = sasl(first_message("worse.worse.worse"));
+    let answer = client.call(2, &again).await.unwrap();
+    assert_eq!(&answer.auth_bytes[..], INVALID_TOKEN.as_bytes());
+    lab.metric_is(
+        "kordon_authentication_failures_total",
+        &["oauthbearer"],
+        2.0,
+    );
+    let good = sasl(first_message(&token("alice")));
+    let answer = client.call(2, &good).await.unwrap();
+    assert_eq!((answer.error_code, answer.auth_bytes.len()), (0, 0));
+    assert!(can_write(&mut client).await);
+    lab.audit(&[("listener", "tokens"), ("reason", "authentication")]);
 }
 
 #[tokio::test]
@@ -302,7 +313,7 @@ async fn an_unreadable_first_message_is_refused_in_kafkas_words() {
         "",
         "n,,",
         "y,,\u{1}auth=Bearer x\u{1}\u{1}",
-        "n,,\u{1}auth=Basic x\u{1}\u{1}",
+        "n,,\u{1}auth=Bearer\u{1}\u{1}",
     ] {
         let mut client = lab.client("tokens").await;
         client.call(1, &handshake("OAUTHBEARER")).await.unwrap();

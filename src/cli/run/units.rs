@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::watched::Unit;
 use super::{say, snapshot};
 use crate::clock;
-use crate::config::{Config, Guards, file, guards};
+use crate::config::{self, Config, Guards, file, guards};
 use crate::identity::settings::{IdentitySettings, TokenSource};
 use crate::net::settings::{ClientTls, ServerTls};
 use crate::net::tls::{self, Offer};
@@ -23,6 +23,7 @@ const EXPIRY_WARNING: Duration = Duration::from_secs(24 * 60 * 60);
 /// Every unit, with the state of its files now.
 pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
     let mut units = vec![policies(config)];
+    let mut users: Vec<PathBuf> = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         let name = &listener.net.name;
         if let Some(settings) = listener.net.tls.clone() {
@@ -38,6 +39,20 @@ pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
         let IdentitySettings::Sasl(sasl) = &listener.identity else {
             continue;
         };
+        let passwords = [&sasl.plain, &sasl.scram_sha256, &sasl.scram_sha512];
+        for settings in passwords.into_iter().flatten() {
+            let file = settings.users_file.clone();
+            if users.contains(&file) {
+                continue;
+            }
+            users.push(file.clone());
+            units.push(Unit::new(
+                Reloaded::Users,
+                format!("users of `{}`", file.display()),
+                vec![file.clone()],
+                move |proxy, problems| users_of(proxy, &file, problems),
+            ));
+        }
         for (at, settings) in sasl.oauthbearer.iter().cloned().enumerate() {
             let subject = format!("keys of `{}` at listener `{name}`", settings.issuer);
             let TokenSource::KeyFile(path) = settings.source else {
@@ -145,6 +160,22 @@ fn keys(proxy: &Proxy, (listener, issuer): (usize, usize), path: &Path, problems
     });
     if let Err(error) = replaced {
         problems.error_without_place(format!("`{}`: {error}", path.display()));
+    }
+}
+
+/// Listeners that name one file share its table.
+fn users_of(proxy: &Proxy, file: &Path, problems: &mut Problems) {
+    let offered = proxy
+        .listeners
+        .iter()
+        .filter_map(|one| match &one.identity {
+            Identity::Sasl(offered) => Some(offered),
+            _ => None,
+        });
+    let mut passwords = offered.flat_map(|one| [&one.plain, &one.scram_sha256, &one.scram_sha512]);
+    let table = passwords.find_map(|one| one.as_ref().filter(|one| one.users.file() == file));
+    if let Some(table) = table {
+        config::users::reload(&table.users, problems);
     }
 }
 

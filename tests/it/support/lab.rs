@@ -63,6 +63,9 @@ pub struct Setup {
     pub lists: Vec<i32>,
     /// Certificates of more authorities for `ca.pem`.
     pub authorities: String,
+    /// `users.yaml`; where there is one, and `tls`, the listener `passwords` offers every
+    /// mechanism, TLS and sessions of an hour.
+    pub users: Option<String>,
     /// The proxy is a process of its own.
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
@@ -121,6 +124,7 @@ impl Lab {
             ),
             lists: Vec::new(),
             authorities: String::new(),
+            users: None,
             child: false,
             pieces: false,
             late_broker: false,
@@ -238,6 +242,9 @@ impl Lab {
     pub fn address(&self, listener: &str) -> SocketAddr {
         if listener == "bound" {
             return SocketAddr::from(([127, 0, 0, 1], self.base + 16));
+        }
+        if listener == "passwords" {
+            return SocketAddr::from(([127, 0, 0, 1], self.base + 17));
         }
         let names = ["app", "other", "tokens", "mesh", "sni", "admin"];
         let at = names.iter().position(|name| *name == listener).unwrap();
@@ -499,6 +506,9 @@ fn write(dir: &Path, base: u16, setup: &Setup) {
         file(name, text);
     }
     file("jwks.json", &Signer::trusted().jwks.to_string());
+    if let Some(users) = &setup.users {
+        file("users.yaml", users);
+    }
     let schema = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"string"}]}"#;
     file("schemas/order.avsc", schema);
     let order = json!({"subject": "typed.a-value", "version": 1, "id": 7, "file": "order.avsc"});
@@ -574,6 +584,22 @@ fn config(base: u16, setup: &Setup) -> String {
             base + 4,
             base + 16,
             base + 16
+        );
+    }
+    if setup.users.is_some() {
+        let users = "{users: users.yaml, tenant: shop, maxSession: 1h, shared: true}";
+        text += &format!(
+            "  - name: passwords
+    bind: 127.0.0.1:{0}
+    advertise: {{host: \"broker-{{id}}.passwords.example\", port: {0}, sni: true}}
+    tls: {{cert: server.pem, key: server.key}}
+    sasl:
+      plain: {users}
+      scramSha256: {users}
+      scramSha512: {users}
+      oauthbearer: {{issuer: \"https://issuer.example\", jwks: {{file: jwks.json}}, audience: kafka,
+        algorithms: [ES256], tenantClaim: tenant_id, maxSession: 1h, shared: true}}\n",
+            base + 17,
         );
     }
     text += &format!("admin: {{bind: \"127.0.0.1:{}\"}}\n", base + 5);
