@@ -11,11 +11,11 @@ use crate::document::{self, Value};
 use crate::problem::{Place, Problem, Problems, Severity};
 
 /// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people
     Text,
-    /// One JSON object.
+    /// One JSON object
     Json,
 }
 
@@ -51,11 +51,16 @@ pub fn run(paths: &[PathBuf], format: Format, strict: bool, out: &mut dyn Write)
         return Ok(2);
     }
     let report = check(paths);
-    match format {
-        Format::Text => write_text(&report, out)?,
-        Format::Json => write_json(&report, out)?,
-    }
+    write(&report, format, out)?;
     Ok(report.exit_code(strict))
+}
+
+/// Prints a report in the format asked for.
+pub fn write(report: &Report, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        Format::Text => write_text(report, out),
+        Format::Json => write_json(report, out),
+    }
 }
 
 /// Checks directories of policies, single policy files, and configurations together with the
@@ -81,7 +86,7 @@ pub fn check(paths: &[PathBuf]) -> Report {
     report
 }
 
-fn check_not_empty(path: &Path, guards: &Guards, problems: &mut Problems) {
+pub(super) fn check_not_empty(path: &Path, guards: &Guards, problems: &mut Problems) {
     if guards.files == 0 && !problems.has_errors() {
         let message = format!("`{}`: no policy files (`*.yaml`)", path.display());
         problems.error_without_place(message);
@@ -135,12 +140,16 @@ pub fn write_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn counted(n: usize, what: &str) -> String {
+pub(super) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Prints one problem: `file:line:col: what`, the line with a caret, and the help.
-fn write_problem(p: &Problem, sources: &mut Sources, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_problem(
+    p: &Problem,
+    sources: &mut Sources,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let severity = match p.severity {
         Severity::Error => "",
         Severity::Warning => "warning: ",
@@ -187,7 +196,7 @@ fn window(line: &str, column: u32) -> (String, usize) {
 
 /// Characters that would move the cursor or speak to the terminal become one that does not, so
 /// that the caret stays below its column. A tab becomes a space.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() || is_direction_mark(c) => '\u{fffd}',
@@ -203,12 +212,12 @@ fn is_direction_mark(c: char) -> bool {
 
 /// The files that problems point into, read once each.
 #[derive(Default)]
-struct Sources {
+pub(super) struct Sources {
     files: HashMap<Arc<str>, Option<String>>,
 }
 
 impl Sources {
-    fn line(&mut self, place: &Place) -> Option<&str> {
+    pub(super) fn line(&mut self, place: &Place) -> Option<&str> {
         let text = self
             .files
             .entry(Arc::clone(&place.file))
@@ -233,7 +242,7 @@ pub fn write_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn json(problem: &Problem) -> serde_json::Value {
+pub(super) fn json(problem: &Problem) -> serde_json::Value {
     let place = problem.place.as_ref();
     serde_json::json!({
         "severity": match problem.severity {

@@ -3,12 +3,16 @@
 pub mod certs;
 pub mod check;
 pub mod docs;
+pub mod explain;
+mod policies;
 pub mod run;
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use check::Format;
 
 /// A Kafka-protocol sidecar proxy: identity, access rules, quotas and schemas in front of Kafka
 #[derive(Debug, Parser)]
@@ -48,6 +52,12 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Say whether a principal may do something, and by which rule
+    #[command(
+        after_help = "Example:\n  kordon explain policies/ --principal User:auth-service \\\n    \
+                      --operation Write --topic user.created"
+    )]
+    Explain(explain::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -65,12 +75,6 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Runs the command that the arguments name; returns the exit code.
@@ -91,13 +95,8 @@ pub fn main() -> u8 {
             paths,
             format,
             strict,
-        } => {
-            let format = match format {
-                Format::Text => check::Format::Text,
-                Format::Json => check::Format::Json,
-            };
-            or_broken_pipe(check::run(&paths, format, strict, &mut out))
-        }
+        } => or_broken_pipe(check::run(&paths, format, strict, &mut out)),
+        Command::Explain(options) => or_broken_pipe(explain::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Docs { table } => {
             or_broken_pipe(out.write_all(table.markdown().as_bytes()).map(|()| 0))

@@ -51,6 +51,21 @@ pub fn load(dir: &Path, problems: &mut Problems) -> Guards {
     load_files(dir, &paths, problems)
 }
 
+/// Reads directories and single files as one set.
+pub fn load_paths(paths: &[PathBuf], problems: &mut Problems) -> Guards {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            walk(path, 0, &mut files, problems);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    files.sort();
+    files.dedup();
+    load_files(Path::new(""), &files, problems)
+}
+
 /// Reads single policy files. Names in the digest are relative to `base`.
 pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Guards {
     let mut guards = Guards::default();
