@@ -6,6 +6,7 @@ pub mod docs;
 pub mod explain;
 mod policies;
 pub mod run;
+pub mod test;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -58,6 +59,9 @@ enum Command {
                       --operation Write --topic user.created"
     )]
     Explain(explain::Options),
+    /// Run the tests of policies: `NAME.test.yaml` beside them
+    #[command(after_help = "Example:\n  kordon test policies/")]
+    Test(test::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -97,6 +101,7 @@ pub fn main() -> u8 {
             strict,
         } => or_broken_pipe(check::run(&paths, format, strict, &mut out)),
         Command::Explain(options) => or_broken_pipe(explain::run(&options, &mut out)),
+        Command::Test(options) => or_broken_pipe(test::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Docs { table } => {
             or_broken_pipe(out.write_all(table.markdown().as_bytes()).map(|()| 0))
