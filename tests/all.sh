@@ -104,11 +104,11 @@ tier_advisories() {
 deny() { "$KORDON_CACHE/tools/bin/cargo-deny" "$@"; }
 tier_unit() { cargo test --locked --lib --bins && cargo test --locked --doc; }
 tier_layouts() { cargo test --locked --test layouts; }
-tier_policy() { cargo test --locked --test policy_oracle; }
+tier_policy() { cargo test --locked --test policy_oracle --test policy_compare; }
 tier_embedded() { cargo test --locked --test embedded; }
 tier_it() { cargo test --locked --test it; }
 tier_demo() { kordon demo --once; }
-tier_policies() { kordon check policies/; }
+tier_policies() { kordon check --strict policies/ && kordon test policies/; }
 tier_readme() { readme; }
 tier_helm() {
   local helm=$KORDON_CACHE/tools/bin/helm

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Guards, file, guards};
 use crate::document::{self, Value};
+use crate::policy::lint;
 use crate::problem::{Place, Problem, Problems, Severity};
 
 /// How results are printed.
@@ -32,6 +33,13 @@ impl Report {
     fn count(&self, severity: Severity) -> usize {
         let list = self.problems.list.iter();
         list.filter(|p| p.severity == severity).count()
+    }
+
+    /// Warns of rules that are probably not meant, where the set is otherwise sound.
+    fn lint(&mut self, guards: &Guards) {
+        if !self.problems.has_errors() {
+            lint::lint(&guards.access, &mut self.problems);
+        }
     }
 
     /// 0: nothing wrong; 1: errors, or warnings where `strict`.
@@ -72,14 +80,18 @@ pub fn check(paths: &[PathBuf]) -> Report {
             let guards = guards::load(path, &mut report.problems);
             report.files += guards.files;
             check_not_empty(path, &guards, &mut report.problems);
+            report.lint(&guards);
         } else if is_policy_file(path) {
             let base = path.parent().unwrap_or(Path::new(""));
             let files = std::slice::from_ref(path);
-            report.files += guards::load_files(base, files, &mut report.problems).files;
+            let guards = guards::load_files(base, files, &mut report.problems);
+            report.files += guards.files;
+            report.lint(&guards);
         } else {
             let (_, guards, mut problems) = Config::load_with_guards(path);
             report.files += 1 + guards.files;
             report.problems.list.append(&mut problems.list);
+            report.lint(&guards);
         }
     }
     unique(&mut report.problems);

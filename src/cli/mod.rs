@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod check;
+pub mod diff;
 pub mod docs;
 pub mod explain;
 mod policies;
@@ -62,6 +63,9 @@ enum Command {
     /// Run the tests of policies: `NAME.test.yaml` beside them
     #[command(after_help = "Example:\n  kordon test policies/")]
     Test(test::Options),
+    /// Say which decisions change between two sets of policies
+    #[command(after_help = "Example:\n  kordon diff policies/ policies-next/")]
+    Diff(diff::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -101,6 +105,7 @@ pub fn main() -> u8 {
             strict,
         } => or_broken_pipe(check::run(&paths, format, strict, &mut out)),
         Command::Explain(options) => or_broken_pipe(explain::run(&options, &mut out)),
+        Command::Diff(options) => or_broken_pipe(diff::run(&options, &mut out)),
         Command::Test(options) => or_broken_pipe(test::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Docs { table } => {
