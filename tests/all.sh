@@ -173,7 +173,7 @@ readme_commands() {
     -e "s/\b9096\b/$((port + 1))/" README.md >"$dir/README.md"
   blocks yaml "$dir/README.md" | (cd "$dir/work" && mkdir policies && awk '
     /^# block/ { out = ""; next }
-    out == "" { if ($0 !~ /^# [a-z\/]+\.yaml$/) { print "a block that names no file: " $0; exit 1 }
+    out == "" { if ($0 !~ /^# [a-z\/.]+\.yaml$/) { print "a block that names no file: " $0; exit 1 }
       out = $2 }
     { print >out }') || { kill "$broker"; return 1; }
   ln -s "$(realpath "${CARGO_TARGET_DIR:-target}/debug/kordon")" "$dir/bin/kordon"

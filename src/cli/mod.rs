@@ -5,6 +5,8 @@ pub mod check;
 pub mod diff;
 pub mod docs;
 pub mod explain;
+pub mod export;
+pub mod import;
 mod policies;
 pub mod run;
 pub mod test;
@@ -66,6 +68,10 @@ enum Command {
     /// Say which decisions change between two sets of policies
     #[command(after_help = "Example:\n  kordon diff policies/ policies-next/")]
     Diff(diff::Options),
+    /// Print ACLs that are elsewhere as policies
+    Import(import::Options),
+    /// Print policies as ACLs for elsewhere
+    Export(export::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -106,6 +112,8 @@ pub fn main() -> u8 {
         } => or_broken_pipe(check::run(&paths, format, strict, &mut out)),
         Command::Explain(options) => or_broken_pipe(explain::run(&options, &mut out)),
         Command::Diff(options) => or_broken_pipe(diff::run(&options, &mut out)),
+        Command::Import(options) => or_broken_pipe(import::run(&options, &mut out)),
+        Command::Export(options) => or_broken_pipe(export::run(&options, &mut out)),
         Command::Test(options) => or_broken_pipe(test::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Docs { table } => {

@@ -21,6 +21,7 @@
 //! [`compare`] says how two sets differ, [`lint`] what in one set is probably not meant.
 //! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection.
 
+pub mod acl;
 pub mod compare;
 mod compile;
 mod decide;
