@@ -21,20 +21,27 @@ use proptest::sample::select;
 const USERS: [&str; 3] = ["a", "b", "stranger"];
 const TENANTS: [&str; 4] = ["", "t", "a", "elsewhere"];
 const GROUPS: [&str; 3] = ["g", "h", "i"];
-const HOSTS: [&str; 4] = ["10.0.0.1", "10.1.0.1", "192.0.2.1", "2001:db8::1"];
-const NAMES: [&str; 12] = [
+const HOSTS: [&str; 5] = ["10.0.0.1", "10.1.0.1", "192.0.2.1", "2001:db8::1", "::9"];
+const NAMES: [&str; 19] = [
     "x",
-    "x.y",
-    "x.y.z",
+    "xx",
+    "x.",
     "x.q",
+    "x.y",
+    "x.yy",
     "y",
+    "yy",
     "a",
+    "a.x",
     "b",
+    "b.x",
     "t",
     "t.x",
-    "a.x",
     "stranger",
+    "stranger.x",
+    "elsewhere",
     "elsewhere.x",
+    "other",
 ];
 const OPERATIONS: [Operation; 4] = [
     Operation::Read,
