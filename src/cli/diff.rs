@@ -29,8 +29,8 @@ pub struct Options {
 /// Compares; the exit code: 0 all is decided alike, 1 decisions differ or a set is broken.
 pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     let mut problems = Problems::default();
-    let [old, new] =
-        [&options.old, &options.new].map(|path| policies::load(&[path.clone()], &mut problems));
+    let [old, new] = [&options.old, &options.new]
+        .map(|path| policies::load(std::slice::from_ref(path), &mut problems));
     let files = old.files + new.files;
     let changes = match problems.has_errors() {
         true => Vec::new(),

@@ -213,6 +213,8 @@ type Line = (
     Option<RuleKey>,
 );
 type RuleKey = (Arc<str>, u32);
+/// A host (its index), whether a grant is gained there, and the rules of both sides.
+type AtHost = (usize, bool, [Option<RuleKey>; 2]);
 
 /// The decisions of one subject about one name: by operation, where they differ.
 #[derive(Default)]
@@ -275,8 +277,7 @@ impl Comparison<'_> {
                 .filter(|o| *o != Operation::All && kind.knows(*o))
                 .collect();
             // By cell, operation, direction and rules: the hosts.
-            let mut at: BTreeMap<(usize, Operation), Vec<(usize, bool, [Option<RuleKey>; 2])>> =
-                BTreeMap::new();
+            let mut at: BTreeMap<(usize, Operation), Vec<AtHost>> = BTreeMap::new();
             for (h, host) in world.hosts.iter().enumerate() {
                 if !changed.concern_at(who, host.address) {
                     continue;
