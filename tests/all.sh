@@ -104,11 +104,11 @@ tier_advisories() {
 deny() { "$KORDON_CACHE/tools/bin/cargo-deny" "$@"; }
 tier_unit() { cargo test --locked --lib --bins && cargo test --locked --doc; }
 tier_layouts() { cargo test --locked --test layouts; }
-tier_policy() { cargo test --locked --test policy_oracle; }
+tier_policy() { cargo test --locked --test policy_oracle --test policy_compare; }
 tier_embedded() { cargo test --locked --test embedded; }
 tier_it() { cargo test --locked --test it; }
 tier_demo() { kordon demo --once; }
-tier_policies() { kordon check policies/; }
+tier_policies() { kordon check --strict policies/ && kordon test policies/; }
 tier_readme() { readme; }
 tier_helm() {
   local helm=$KORDON_CACHE/tools/bin/helm
@@ -173,7 +173,7 @@ readme_commands() {
     -e "s/\b9096\b/$((port + 1))/" README.md >"$dir/README.md"
   blocks yaml "$dir/README.md" | (cd "$dir/work" && mkdir policies && awk '
     /^# block/ { out = ""; next }
-    out == "" { if ($0 !~ /^# [a-z\/]+\.yaml$/) { print "a block that names no file: " $0; exit 1 }
+    out == "" { if ($0 !~ /^# [a-z\/.]+\.yaml$/) { print "a block that names no file: " $0; exit 1 }
       out = $2 }
     { print >out }') || { kill "$broker"; return 1; }
   ln -s "$(realpath "${CARGO_TARGET_DIR:-target}/debug/kordon")" "$dir/bin/kordon"

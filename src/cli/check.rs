@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use crate::config::{Config, Guards, file, guards};
 use crate::document::{self, Value};
+use crate::policy::lint;
 use crate::problem::{Place, Problem, Problems, Severity};
 
 /// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people
     Text,
-    /// One JSON object.
+    /// One JSON object
     Json,
 }
 
@@ -32,6 +33,13 @@ impl Report {
     fn count(&self, severity: Severity) -> usize {
         let list = self.problems.list.iter();
         list.filter(|p| p.severity == severity).count()
+    }
+
+    /// Warns of rules that are probably not meant, where the set is otherwise sound.
+    fn lint(&mut self, guards: &Guards) {
+        if !self.problems.has_errors() {
+            lint::lint(&guards.access, &mut self.problems);
+        }
     }
 
     /// 0: nothing wrong; 1: errors, or warnings where `strict`.
@@ -51,11 +59,16 @@ pub fn run(paths: &[PathBuf], format: Format, strict: bool, out: &mut dyn Write)
         return Ok(2);
     }
     let report = check(paths);
-    match format {
-        Format::Text => write_text(&report, out)?,
-        Format::Json => write_json(&report, out)?,
-    }
+    write(&report, format, out)?;
     Ok(report.exit_code(strict))
+}
+
+/// Prints a report in the format asked for.
+pub fn write(report: &Report, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        Format::Text => write_text(report, out),
+        Format::Json => write_json(report, out),
+    }
 }
 
 /// Checks directories of policies, single policy files, and configurations together with the
@@ -67,21 +80,25 @@ pub fn check(paths: &[PathBuf]) -> Report {
             let guards = guards::load(path, &mut report.problems);
             report.files += guards.files;
             check_not_empty(path, &guards, &mut report.problems);
+            report.lint(&guards);
         } else if is_policy_file(path) {
             let base = path.parent().unwrap_or(Path::new(""));
             let files = std::slice::from_ref(path);
-            report.files += guards::load_files(base, files, &mut report.problems).files;
+            let guards = guards::load_files(base, files, &mut report.problems);
+            report.files += guards.files;
+            report.lint(&guards);
         } else {
             let (_, guards, mut problems) = Config::load_with_guards(path);
             report.files += 1 + guards.files;
             report.problems.list.append(&mut problems.list);
+            report.lint(&guards);
         }
     }
     unique(&mut report.problems);
     report
 }
 
-fn check_not_empty(path: &Path, guards: &Guards, problems: &mut Problems) {
+pub(super) fn check_not_empty(path: &Path, guards: &Guards, problems: &mut Problems) {
     if guards.files == 0 && !problems.has_errors() {
         let message = format!("`{}`: no policy files (`*.yaml`)", path.display());
         problems.error_without_place(message);
@@ -135,12 +152,16 @@ pub fn write_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn counted(n: usize, what: &str) -> String {
+pub(super) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Prints one problem: `file:line:col: what`, the line with a caret, and the help.
-fn write_problem(p: &Problem, sources: &mut Sources, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_problem(
+    p: &Problem,
+    sources: &mut Sources,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let severity = match p.severity {
         Severity::Error => "",
         Severity::Warning => "warning: ",
@@ -187,7 +208,7 @@ fn window(line: &str, column: u32) -> (String, usize) {
 
 /// Characters that would move the cursor or speak to the terminal become one that does not, so
 /// that the caret stays below its column. A tab becomes a space.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() || is_direction_mark(c) => '\u{fffd}',
@@ -203,12 +224,12 @@ fn is_direction_mark(c: char) -> bool {
 
 /// The files that problems point into, read once each.
 #[derive(Default)]
-struct Sources {
+pub(super) struct Sources {
     files: HashMap<Arc<str>, Option<String>>,
 }
 
 impl Sources {
-    fn line(&mut self, place: &Place) -> Option<&str> {
+    pub(super) fn line(&mut self, place: &Place) -> Option<&str> {
         let text = self
             .files
             .entry(Arc::clone(&place.file))
@@ -233,7 +254,7 @@ pub fn write_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-fn json(problem: &Problem) -> serde_json::Value {
+pub(super) fn json(problem: &Problem) -> serde_json::Value {
     let place = problem.place.as_ref();
     serde_json::json!({
         "severity": match problem.severity {

@@ -12,14 +12,20 @@ pub enum Table {
     Apis,
     /// Every metric
     Metrics,
+    /// The JSON Schema of policy files, for editors
+    Schema,
 }
 
+/// What a document of a policy file may hold, as far as JSON Schema can say it.
+const POLICY_SCHEMA: &str = include_str!("docs/policy.schema.json");
+
 impl Table {
-    /// The table in Markdown.
+    /// The table in Markdown; the schema as it is.
     pub fn markdown(self) -> String {
         match self {
             Table::Apis => apis(),
             Table::Metrics => crate::telemetry::names::markdown(),
+            Table::Schema => POLICY_SCHEMA.to_owned(),
         }
     }
 }
@@ -45,6 +51,9 @@ fn apis() -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod schema_tests;
 
 #[cfg(test)]
 mod tests {

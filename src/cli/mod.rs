@@ -3,15 +3,23 @@
 pub mod certs;
 pub mod check;
 pub mod credential;
+pub mod diff;
 pub mod docs;
+pub mod explain;
+pub mod export;
+pub mod import;
+mod policies;
 pub mod run;
+pub mod test;
 mod tokens;
 pub mod users;
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use check::Format;
 
 /// A Kafka-protocol sidecar proxy: identity, access rules, quotas and schemas in front of Kafka
 #[derive(Debug, Parser)]
@@ -51,6 +59,22 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Say whether a principal may do something, and by which rule
+    #[command(
+        after_help = "Example:\n  kordon explain policies/ --principal User:auth-service \\\n    \
+                      --operation Write --topic user.created"
+    )]
+    Explain(explain::Options),
+    /// Run the tests of policies: `NAME.test.yaml` beside them
+    #[command(after_help = "Example:\n  kordon test policies/")]
+    Test(test::Options),
+    /// Say which decisions change between two sets of policies
+    #[command(after_help = "Example:\n  kordon diff policies/ policies-next/")]
+    Diff(diff::Options),
+    /// Print ACLs that are elsewhere as policies
+    Import(import::Options),
+    /// Print policies as ACLs for elsewhere
+    Export(export::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -75,12 +99,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 /// Runs the command that the arguments name; returns the exit code.
 pub fn main() -> u8 {
     let arguments = match Arguments::try_parse() {
@@ -99,13 +117,12 @@ pub fn main() -> u8 {
             paths,
             format,
             strict,
-        } => {
-            let format = match format {
-                Format::Text => check::Format::Text,
-                Format::Json => check::Format::Json,
-            };
-            or_broken_pipe(check::run(&paths, format, strict, &mut out))
-        }
+        } => or_broken_pipe(check::run(&paths, format, strict, &mut out)),
+        Command::Explain(options) => or_broken_pipe(explain::run(&options, &mut out)),
+        Command::Diff(options) => or_broken_pipe(diff::run(&options, &mut out)),
+        Command::Import(options) => or_broken_pipe(import::run(&options, &mut out)),
+        Command::Export(options) => or_broken_pipe(export::run(&options, &mut out)),
+        Command::Test(options) => or_broken_pipe(test::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Credential(options) => {
             credential::run(&options, &mut std::io::stdin().lock(), &mut out)

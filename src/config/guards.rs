@@ -23,6 +23,9 @@ pub const FILES_MAX: usize = 10_000;
 /// How deep directories may nest below the one given.
 pub const DIRECTORY_DEPTH_MAX: usize = 16;
 
+/// What the name of a file of policy tests ends in.
+pub const TEST_SUFFIX: &str = ".test.yaml";
+
 /// Every policy of a directory.
 #[derive(Clone, Debug, Default)]
 pub struct Guards {
@@ -45,10 +48,38 @@ const API_VERSION: &str = "kordon/v1";
 /// Reads every policy file below `dir`. What could be read is returned even if there are errors;
 /// use it only if `problems` has none.
 pub fn load(dir: &Path, problems: &mut Problems) -> Guards {
-    let mut paths = Vec::new();
-    walk(dir, 0, &mut paths, problems);
+    let mut paths = policy_files(dir, problems);
     paths.sort();
     load_files(dir, &paths, problems)
+}
+
+fn policy_files(dir: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    walk(dir, 0, false, &mut paths, problems);
+    paths
+}
+
+/// Every file of policy tests below a directory, in the order of its path.
+pub fn test_files(dir: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    walk(dir, 0, true, &mut paths, problems);
+    paths.sort();
+    paths
+}
+
+/// Reads directories and single files as one set.
+pub fn load_paths(paths: &[PathBuf], problems: &mut Problems) -> Guards {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.append(&mut policy_files(path, problems));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    files.sort();
+    files.dedup();
+    load_files(Path::new(""), &files, problems)
 }
 
 /// Reads single policy files. Names in the digest are relative to `base`.
@@ -81,7 +112,8 @@ pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Gu
     guards
 }
 
-fn walk(dir: &Path, depth: usize, paths: &mut Vec<PathBuf>, problems: &mut Problems) {
+/// Policy files, or files of tests; what is wrong with a directory is said with the former.
+fn walk(dir: &Path, depth: usize, tests: bool, paths: &mut Vec<PathBuf>, problems: &mut Problems) {
     let shown = dir.display();
     if depth > DIRECTORY_DEPTH_MAX {
         let message = format!("`{shown}`: nested deeper than {DIRECTORY_DEPTH_MAX} directories");
@@ -111,12 +143,12 @@ fn walk(dir: &Path, depth: usize, paths: &mut Vec<PathBuf>, problems: &mut Probl
             continue;
         }
         if path.is_dir() {
-            walk(&path, depth + 1, paths, problems);
-        } else if name.ends_with(".yml") {
+            walk(&path, depth + 1, tests, paths, problems);
+        } else if name.ends_with(".yml") && !tests {
             problems
                 .error_without_place(format!("`{}`: policy files end in `.yaml`", path.display()))
                 .help("rename it; a `.yml` would be left out silently otherwise");
-        } else if name.ends_with(".yaml") && !name.ends_with(".test.yaml") {
+        } else if name.ends_with(".yaml") && name.ends_with(TEST_SUFFIX) == tests {
             if paths.len() == FILES_MAX {
                 let message = format!("`{shown}`: more than {FILES_MAX} policy files");
                 problems.error_without_place(message);

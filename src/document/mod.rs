@@ -6,6 +6,7 @@
 //! duplicate keys are refused; nesting and size are bounded. Nothing here opens a file.
 
 mod fields;
+mod json;
 pub mod scalar;
 mod substitute;
 mod tree;

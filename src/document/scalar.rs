@@ -12,7 +12,7 @@ use crate::problem::Problems;
 
 /// What a plain scalar is by YAML's core schema (YAML 1.2.2, 10.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Nothing,
     Boolean,
     Number,
@@ -31,7 +31,7 @@ pub enum Literal {
 }
 
 impl Scalar {
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         if self.style != Style::Plain {
             return Kind::Text;
         }

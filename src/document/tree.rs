@@ -89,6 +89,8 @@ pub fn parse(file: &Arc<str>, text: &str, problems: &mut Problems) -> Vec<Node> 
                 let problem = problems.error(&place(file, *e.marker()), syntax(e.info()));
                 if e.info().contains("alias") {
                     problem.help("a star at the beginning needs quotes: `\"*\"`");
+                } else if e.info().starts_with("tabs") {
+                    problem.help("indent with spaces");
                 }
                 break;
             }

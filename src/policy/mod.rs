@@ -18,10 +18,14 @@
 //! `${principal}` in names, inserted as literal text. Where a variable has no value, an allow
 //! matches nothing and a deny matches every name of its kind.
 //!
+//! [`compare`] says how two sets differ, [`lint`] what in one set is probably not meant.
 //! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection.
 
+pub mod acl;
+pub mod compare;
 mod compile;
 mod decide;
+pub mod lint;
 pub mod model;
 pub mod parse;
 pub mod rule;

@@ -38,6 +38,8 @@ pub struct Registered {
     pub id: i32,
     /// The schema.
     pub schema: Compiled,
+    /// Its text as it stands in the file.
+    pub text: Box<str>,
 }
 
 /// The registered schemas by id and by subject. The default has none.
@@ -192,7 +194,11 @@ impl Loading {
         } else {
             match Compiled::parse(&text) {
                 Ok(schema) => {
-                    let registered = Registered { id: *id, schema };
+                    let registered = Registered {
+                        id: *id,
+                        schema,
+                        text: text.into(),
+                    };
                     self.directory.by_id.insert(*id, Arc::new(registered));
                     self.texts.insert(*id, normal);
                 }

@@ -5,6 +5,7 @@
 pub mod avro;
 pub mod directory;
 pub mod envelope;
+pub mod from_json;
 pub mod spec;
 
 mod check;

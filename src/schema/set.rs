@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::check::{Payload, PayloadCheck, PolicyCheck, TopicCheck};
-use super::directory::Directory;
+use super::directory::{Directory, Registered};
 use super::spec::{PayloadSpec, SchemaSpec, SubjectName, TopicPattern};
 use crate::problem::{Place, Problems};
 
@@ -87,6 +87,31 @@ impl SchemaSet {
     /// The registered schemas.
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// The schemas that a value (or key) of the topic may be written with, newest first as far as
+    /// the subject has versions; `None` if no policy says anything about it.
+    pub fn writers(&self, topic: &str, of_key: bool) -> Option<Vec<Arc<Registered>>> {
+        let which = match of_key {
+            true => Payload::Key,
+            false => Payload::Value,
+        };
+        let mut policies =
+            (self.policies.iter()).filter(|policy| policy.topics.iter().any(|p| matches(p, topic)));
+        let spec = policies.find_map(|policy| match which {
+            Payload::Key => policy.key.as_ref(),
+            Payload::Value => policy.value.as_ref(),
+        })?;
+        let subject = subject_for(&spec.subject, topic, which, None);
+        let mut schemas: Vec<_> = match subject {
+            Some(subject) => {
+                let versions = self.directory.versions(&subject);
+                versions.map(|(_, schema)| Arc::clone(schema)).collect()
+            }
+            None => self.payload(spec, topic, which).allowed,
+        };
+        schemas.reverse();
+        Some(schemas)
     }
 
     /// Topics whose checks are kept ready now.

@@ -32,6 +32,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Metadata by topic id needs this version.
 const METADATA_VERSION: i16 = 12;
+/// The key of DescribeAcls, and the version that knows users as resources.
+const DESCRIBE_ACLS: i16 = 29;
+const DESCRIBE_ACLS_VERSION: i16 = 3;
 /// ApiVersions with features.
 const VERSIONS_VERSION: i16 = 3;
 /// After this many lists without it, a broker's ports are released.
@@ -274,6 +277,25 @@ impl Cluster {
         request.structs_mut("Topics");
         fill(&mut request);
         ask(&mut stream, METADATA, METADATA_VERSION, &request).await
+    }
+
+    /// Every ACL of the cluster, as DescribeAcls answers it.
+    pub async fn describe_acls(&self) -> Result<StructNode, AskError> {
+        let mut stream = self.any_broker().await?;
+        let mut request = frames::new_request(DESCRIBE_ACLS).ok_or(AskError::Unreadable)?;
+        let any = 1;
+        for filter in [
+            "ResourceTypeFilter",
+            "PatternTypeFilter",
+            "Operation",
+            "PermissionType",
+        ] {
+            request.set_int(filter, any);
+        }
+        for filter in ["ResourceNameFilter", "PrincipalFilter", "HostFilter"] {
+            request.set_text(filter, None);
+        }
+        ask(&mut stream, DESCRIBE_ACLS, DESCRIBE_ACLS_VERSION, &request).await
     }
 
     /// The bootstrap list, or else any broker that was seen: the list may have grown old.

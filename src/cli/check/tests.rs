@@ -43,6 +43,47 @@ fn a_mistake_is_shown_with_its_line_a_caret_and_a_way_out() {
     assert_eq!(code, 1);
 }
 
+/// The last line of a policy and what is said about it, without the count.
+fn said(last: &str) -> String {
+    let head = "apiVersion: kordon/v1\nkind: AccessPolicy\nmetadata: {name: a}\n";
+    let (shown, code) = printed(&[("a.yaml", &format!("{head}{last}\n"))], Format::Text);
+    assert_eq!(code, 1);
+    let (said, _) = shown.rsplit_once("1 file checked").unwrap();
+    said.to_owned()
+}
+
+#[test]
+fn a_tab_a_wrong_type_and_a_bad_pattern_are_shown_as_people_see_them() {
+    assert_eq!(
+        said("spec:\n\tprincipals: [\"User:a\"]"),
+        "DIR/a.yaml:5:2: not YAML: tabs disallowed within this context (block indentation)
+ 5 |  principals: [\"User:a\"]
+   |  ^
+  help: indent with spaces
+"
+    );
+    assert_eq!(
+        said("spec: {principals: \"User:a\", rules: [{allow: [Read], topics: [5]}]}"),
+        "DIR/a.yaml:4:20: expected a list, got `User:a`
+ 4 | spec: {principals: \"User:a\", rules: [{allow: [Read], topics: [5]}]}
+   |                    ^
+  help: write `[User:a]`
+DIR/a.yaml:4:63: expected text, got the number `5`
+ 4 | spec: {principals: \"User:a\", rules: [{allow: [Read], topics: [5]}]}
+   |                                                               ^
+  help: write it in quotes: \"5\"
+"
+    );
+    assert_eq!(
+        said("spec: {principals: [\"User:a\"], rules: [{allow: [Read], topics: [\"a*b\"]}]}"),
+        "DIR/a.yaml:4:65: a star may only stand at the end, got `a*b`
+ 4 | spec: {principals: [\"User:a\"], rules: [{allow: [Read], topics: [\"a*b\"]}]}
+   |                                                                 ^
+  help: such a name is `{literal: \"a*\"}` or `{prefix: \"a*\"}`
+"
+    );
+}
+
 #[test]
 fn nothing_wrong_is_said_in_one_line() {
     let (shown, code) = printed(&[("a.yaml", POLICY)], Format::Text);
@@ -135,17 +176,62 @@ fn the_sample_policies_are_sound() {
     assert!(report.files >= 5);
 }
 
+/// Tests held against the sample policies: what is said of those that fail, and the exit code.
+fn tested(path: PathBuf) -> (String, u8) {
+    let options = crate::cli::test::Options {
+        paths: vec![path],
+        policies: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")),
+        schemas: None,
+        config: None,
+        format: Format::Text,
+    };
+    let mut out = Vec::new();
+    let code = crate::cli::test::run(&options, &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let failed = out.lines().filter(|l| !l.ends_with("all as expected"));
+    (failed.collect(), code)
+}
+
+#[test]
+fn the_sample_policies_do_what_their_tests_say() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    assert_eq!(tested(samples.clone()), (String::new(), 0));
+    // Each sample with rules has its tests beside it.
+    let files = [
+        "access/corallum",
+        "access/pipeline",
+        "access/platform",
+        "schemas",
+    ];
+    for name in files {
+        assert!(
+            samples.join(format!("{name}.test.yaml")).is_file(),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn every_example_of_the_policy_reference_is_sound() {
     let text = include_str!("../../../policies/README.md");
     let mut problems = Problems::default();
     let dir = TempDir::new().unwrap();
     let mut paths = Vec::new();
+    let mut tests = 0;
     for (number, block) in text.split("```yaml\n").skip(1).enumerate() {
+        let block = block.split("```").next().unwrap();
+        if block.starts_with("tests:") {
+            let path = dir.path().join(format!("{number}.test.yaml"));
+            fs::write(&path, block).unwrap();
+            assert_eq!(tested(path), (String::new(), 0));
+            tests += 1;
+            continue;
+        }
         let path = dir.path().join(format!("{number}.yaml"));
-        fs::write(&path, block.split("```").next().unwrap()).unwrap();
+        fs::write(&path, block).unwrap();
         paths.push(path);
     }
+    assert_eq!(tests, 1);
     let guards = guards::load_files(dir.path(), &paths, &mut problems);
     assert!(problems.list.is_empty(), "{problems:#?}");
     let (access, other) = (

@@ -1,0 +1,143 @@
+//! `kordon diff`: which decisions change between two sets of policies, by principal and resource.
+//! Compares what is decided, not what is written.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::check::{self, Format, Report, counted, printable};
+use super::policies;
+use crate::policy::compare::{self, Change};
+use crate::policy::model::{ResourceKind, RuleRef};
+use crate::problem::Problems;
+
+/// What the command is asked.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The policies in force: a directory or a file
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// The policies to come
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Compares; the exit code: 0 all is decided alike, 1 decisions differ or a set is broken.
+pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
+    let mut problems = Problems::default();
+    let [old, new] = [&options.old, &options.new]
+        .map(|path| policies::load(std::slice::from_ref(path), &mut problems));
+    let files = old.files + new.files;
+    let changes = match problems.has_errors() {
+        true => Vec::new(),
+        false => compare::compare(&old.access, &new.access).unwrap_or_else(|_| {
+            let message = format!(
+                "too many names to compare exactly: more than {} decisions or {} subjects",
+                compare::DECISIONS_MAX,
+                compare::SUBJECTS_MAX
+            );
+            problems
+                .error_without_place(message)
+                .help("compare parts: two files, or two smaller directories");
+            Vec::new()
+        }),
+    };
+    if problems.has_errors() {
+        check::write(&Report { problems, files }, options.format, out)?;
+        return Ok(1);
+    }
+    match options.format {
+        Format::Text => write_text(&changes, out)?,
+        Format::Json => write_json(&changes, out)?,
+    }
+    Ok(u8::from(!changes.is_empty()))
+}
+
+fn write_text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
+    for change in changes {
+        writeln!(out, "{}", printable(&line(change)))?;
+        let sides = [("old", &change.old), ("new", &change.new)];
+        for (side, rule) in sides {
+            let rule = rule
+                .as_ref()
+                .map_or("no rule".to_owned(), RuleRef::to_string);
+            writeln!(out, "  {side}: {}", printable(&rule))?;
+        }
+    }
+    let gained = changes.iter().filter(|c| c.gained).count();
+    let lost = changes.len() - gained;
+    match changes.is_empty() {
+        true => writeln!(out, "every decision stays"),
+        false => writeln!(
+            out,
+            "{}: {gained} gained, {lost} lost",
+            counted(changes.len(), "difference")
+        ),
+    }
+}
+
+/// `gained: User:a can Read, Write topics orders.*`
+fn line(change: &Change) -> String {
+    let word = if change.gained { "gained" } else { "lost" };
+    let verb = if change.gained {
+        "can"
+    } else {
+        "can no longer"
+    };
+    let who = match change.who.is_empty() {
+        true => "everybody".to_owned(),
+        false => change.who.join(" + "),
+    };
+    let names = change.names.join(", ");
+    let what = match change.kind {
+        ResourceKind::Cluster => "the cluster".to_owned(),
+        ResourceKind::Topic => format!("topics {names}"),
+        ResourceKind::Group => format!("consumer groups {names}"),
+        ResourceKind::TransactionalId => format!("transactional ids {names}"),
+        ResourceKind::DelegationToken => format!("delegation tokens {names}"),
+        ResourceKind::User => format!("users {names}"),
+    };
+    let mut out = format!(
+        "{word}: {who} {verb} {} {what}",
+        change.operations.join(", ")
+    );
+    if !change.except.is_empty() {
+        out.push_str(&format!(" except {}", change.except.join(", ")));
+    }
+    if !change.hosts.is_empty() {
+        out.push_str(&format!(" from {}", change.hosts.join(", ")));
+    }
+    out
+}
+
+fn write_json(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
+    let list: Vec<Value> = changes.iter().map(change_json).collect();
+    let gained = changes.iter().filter(|c| c.gained).count();
+    let whole = json!({
+        "differs": !changes.is_empty(),
+        "gained": gained,
+        "lost": changes.len() - gained,
+        "changes": list,
+    });
+    serde_json::to_writer_pretty(&mut *out, &whole)?;
+    writeln!(out)
+}
+
+fn change_json(change: &Change) -> Value {
+    json!({
+        "change": if change.gained { "gained" } else { "lost" },
+        "principals": change.who,
+        "hosts": change.hosts,
+        "operations": change.operations,
+        "resource": {"type": change.kind.name(), "names": change.names, "except": change.except},
+        "old": policies::rule_json(change.old.as_ref()),
+        "new": policies::rule_json(change.new.as_ref()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

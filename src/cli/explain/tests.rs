@@ -1,0 +1,184 @@
+//! The answers of `explain`, as people and programs get them.
+
+use std::fs;
+
+use clap::Parser;
+use tempfile::TempDir;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+const POLICIES: &str = "apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: a}
+spec:
+  principals: [\"User:a\", \"Group:g\", \"Tenant:t\"]
+  rules:
+    - {allow: [Write], topics: [\"x.*\"]}
+    - {allow: [All], topics: [\"x.y\"], groups: [g], cluster: true, transactionalIds: [t]}
+    - {deny: [Write], topics: [\"x.secret\"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: near}
+spec:
+  principals: [\"User:*\"]
+  hosts: [\"127.0.0.1\"]
+  rules: [{allow: [Read], topics: [near], users: [\"User:a\"], delegationTokens: [d]}]
+";
+
+/// What is printed with `DIR` for the directory, and the exit code.
+fn asked(policies: &str, arguments: &str) -> (String, u8) {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("p.yaml"), policies).unwrap();
+    fs::write(
+        dir.path().join("kordon.yaml"),
+        "upstream: {bootstrap: [k:1]}\npolicies: .\nauthorization: {superUsers: [\"User:root\"]}\n\
+         listeners: [{name: l, bind: 127.0.0.1:0, identity: {static: \"User:x\"},\n  \
+         advertise: {host: localhost, ports: 1000-1001}}]\n",
+    )
+    .unwrap();
+    let shown = dir.path().display().to_string();
+    let policy = dir.path().join("p.yaml").display().to_string();
+    let words = arguments.replace("DIR", &shown);
+    let words = ["explain", &policy]
+        .into_iter()
+        .chain(words.split_whitespace());
+    let line = Line::try_parse_from(words).unwrap();
+    let mut out = Vec::new();
+    let code = run(&line.options, &mut out).unwrap();
+    (String::from_utf8(out).unwrap().replace(&shown, "DIR"), code)
+}
+
+fn json(arguments: &str) -> serde_json::Value {
+    let (out, code) = asked(POLICIES, &format!("{arguments} --format json"));
+    assert_eq!(code, 0, "{out}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn people_get_the_rule_its_text_and_the_others() {
+    let (out, code) = asked(
+        POLICIES,
+        "--principal User:a --operation Write --topic x.secret",
+    );
+    assert_eq!(
+        out,
+        "deny: User:a may not Write topic `x.secret` from 127.0.0.1\n\
+         decided by DIR/p.yaml:9\n  \
+         - {deny: [Write], topics: [\"x.secret\"]}\n\
+         also matches, allow: DIR/p.yaml:7\n  \
+         - {allow: [Write], topics: [\"x.*\"]}\n"
+    );
+    assert_eq!(code, 0);
+    let (out, _) = asked(
+        POLICIES,
+        "--principal User:b --group g --tenant t --operation Alter --cluster --host 10.0.0.1",
+    );
+    assert_eq!(
+        out,
+        "allow: User:b, tenant t, group g may Alter the cluster from 10.0.0.1\n\
+         decided by DIR/p.yaml:8\n  \
+         - {allow: [All], topics: [\"x.y\"], groups: [g], cluster: true, transactionalIds: [t]}\n"
+    );
+}
+
+#[test]
+fn every_kind_of_resource_can_be_asked_about() {
+    let cases = [
+        ("User:a --operation Write --topic x.1", true, Some(7)),
+        ("User:a --operation Read --topic x.1", false, None),
+        ("User:a --operation Read --consumer-group g", true, Some(8)),
+        (
+            "User:a --operation Write --transactional-id t",
+            true,
+            Some(8),
+        ),
+        ("User:a --operation Write --transactional-id u", false, None),
+        ("User:a --operation Create --cluster", true, Some(8)),
+        (
+            "User:b --operation Read --delegation-token d",
+            true,
+            Some(17),
+        ),
+        ("User:b --operation Read --user User:a", true, Some(17)),
+        ("User:b --operation Describe --topic near", true, Some(17)),
+        (
+            "User:b --operation Read --topic near --host 10.0.0.1",
+            false,
+            None,
+        ),
+        (
+            "User:b --tenant t --operation Write --topic x.1",
+            true,
+            Some(7),
+        ),
+        (
+            "User:b --group h --group g --operation Write --topic x.1",
+            true,
+            Some(7),
+        ),
+    ];
+    for (arguments, allowed, line) in cases {
+        let answer = json(&format!("--principal {arguments}"));
+        assert_eq!(answer["decision"], policies::word(allowed), "{arguments}");
+        assert_eq!(answer["rule"]["line"].as_u64(), line, "{arguments}");
+        assert_eq!(answer["rule"].is_null(), line.is_none());
+    }
+}
+
+#[test]
+fn considered_rules_are_listed_in_order() {
+    let answer = json("--principal User:a --operation Write --topic x.y");
+    let lines: Vec<_> = (answer["considered"].as_array().unwrap().iter())
+        .map(|c| (c["effect"].as_str().unwrap(), c["line"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(lines, [("allow", 7), ("allow", 8)]);
+}
+
+#[test]
+fn super_users_come_from_a_configuration() {
+    let question = "--principal User:root --operation Write --topic none";
+    assert_eq!(json(question)["decision"], "deny");
+    let answer = json(&format!("{question} -c DIR/kordon.yaml"));
+    assert_eq!(answer["decision"], "allow");
+    assert_eq!(answer["reason"], "super user");
+}
+
+#[test]
+fn broken_policies_are_reported_as_by_check() {
+    let broken = POLICIES.replace("[Write]", "[Wriet]");
+    let (out, code) = asked(&broken, "--principal User:a --operation Write --topic x");
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("DIR/p.yaml:7:16: unknown operation `Wriet`"),
+        "{out}"
+    );
+    assert!(out.contains("help: did you mean `Write`?"), "{out}");
+}
+
+#[test]
+fn wrong_use_is_refused() {
+    let refused = [
+        "p --principal User:a --operation Write",
+        "p --principal User:a --operation Write --topic a --cluster",
+        "p --principal User:a --operation write --topic a",
+        "p --principal User:a --operation Write --topic a --host localhost",
+        "p --operation Write --topic a",
+        "--principal User:a --operation Write --topic a",
+    ];
+    for arguments in refused {
+        let words = ["explain"].into_iter().chain(arguments.split_whitespace());
+        let error = Line::try_parse_from(words).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{arguments}");
+    }
+    for principal in ["alice", "User:", ":a", "User:*"] {
+        let question = format!("--principal {principal} --operation Write --topic a");
+        assert_eq!(asked(POLICIES, &question).1, 2, "{principal}");
+    }
+}
