@@ -29,6 +29,17 @@ pub enum Proof {
     Token,
 }
 
+impl Proof {
+    /// One word for the audit log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proof::Static => "static",
+            Proof::Certificate => "certificate",
+            Proof::Token => "token",
+        }
+    }
+}
+
 impl Principal {
     /// The name without its type: `orders-service` of `User:orders-service`.
     pub fn bare_name(&self) -> &str {

@@ -28,7 +28,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("schema", &["policy", "principal", "problem", "wire"]),
     // Input and output.
     ("identity", &["clock", "principal", "problem"]),
-    ("telemetry", &["apis", "clock", "policy", "principal"]),
+    (
+        "telemetry",
+        &["apis", "clock", "policy", "principal", "secret"],
+    ),
     (
         "net",
         &[

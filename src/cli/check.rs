@@ -187,7 +187,7 @@ fn window(line: &str, column: u32) -> (String, usize) {
 
 /// Characters that would move the cursor or speak to the terminal become one that does not, so
 /// that the caret stays below its column. A tab becomes a space.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() || is_direction_mark(c) => '\u{fffd}',

@@ -1,8 +1,10 @@
 //! The commands. Exit codes: 0 ok, 1 found a problem, 2 used wrongly.
 
+pub mod audit;
 pub mod certs;
 pub mod check;
 pub mod docs;
+pub mod replay;
 pub mod run;
 
 use std::io::Write;
@@ -48,6 +50,12 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Work with audit files
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Say what recorded decisions would be under other policies
+    #[command(after_help = "Example:\n  kordon replay audit.jsonl policies-new/")]
+    Replay(replay::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -67,9 +75,12 @@ enum Command {
     },
 }
 
+/// How results are printed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+pub enum Format {
+    /// For people
     Text,
+    /// For programs
     Json,
 }
 
@@ -98,6 +109,8 @@ pub fn main() -> u8 {
             };
             or_broken_pipe(check::run(&paths, format, strict, &mut out))
         }
+        Command::Audit(command) => or_broken_pipe(audit::run(&command, &mut out)),
+        Command::Replay(options) => or_broken_pipe(replay::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Docs { table } => {
             or_broken_pipe(out.write_all(table.markdown().as_bytes()).map(|()| 0))

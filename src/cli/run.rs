@@ -31,7 +31,7 @@ use crate::schema::{Directory, SchemaSet};
 use crate::session::fetch_sessions::FetchSessions;
 use crate::telemetry::PolicyInForce;
 use crate::telemetry::Recorder;
-use crate::telemetry::audit::Audit;
+use crate::telemetry::audit::{Audit, DIGEST_DIGITS};
 use crate::upstream::Cluster;
 use crate::upstream::dial::Dialer;
 use crate::{apis, clock};
@@ -195,6 +195,11 @@ impl Running {
         }
         let readiness = Readiness::new();
         readiness.not_ready("no list of brokers from the cluster yet");
+        let notes = readiness.clone();
+        proxy.audit.watch(move |trouble| match trouble {
+            Some(text) => notes.note("audit", text),
+            None => notes.clear("audit"),
+        });
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -393,6 +398,7 @@ fn snapshot(
             Some(old) => old.reloaded(guards.quotas),
             None => Quotas::new(guards.quotas),
         },
+        short_digest: guards.digest.get(..DIGEST_DIGITS).map(Into::into),
         digest: guards.digest,
         files: guards
             .paths
