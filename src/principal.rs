@@ -31,6 +31,18 @@ pub enum Proof {
     Password,
 }
 
+impl Proof {
+    /// One word for the audit log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proof::Static => "static",
+            Proof::Certificate => "certificate",
+            Proof::Token => "token",
+            Proof::Password => "password",
+        }
+    }
+}
+
 impl Principal {
     /// The name without its type: `orders-service` of `User:orders-service`.
     pub fn bare_name(&self) -> &str {

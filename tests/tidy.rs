@@ -32,7 +32,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "identity",
         &["clock", "principal", "problem", "secret", "url"],
     ),
-    ("telemetry", &["apis", "clock", "policy", "principal"]),
+    (
+        "telemetry",
+        &["apis", "clock", "policy", "principal", "secret"],
+    ),
     (
         "net",
         &[

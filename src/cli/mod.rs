@@ -1,5 +1,6 @@
 //! The commands. Exit codes: 0 ok, 1 found a problem, 2 used wrongly.
 
+pub mod audit;
 pub mod certs;
 pub mod check;
 pub mod credential;
@@ -9,6 +10,7 @@ pub mod explain;
 pub mod export;
 pub mod import;
 mod policies;
+pub mod replay;
 pub mod run;
 pub mod test;
 mod tokens;
@@ -75,6 +77,12 @@ enum Command {
     Import(import::Options),
     /// Print policies as ACLs for elsewhere
     Export(export::Options),
+    /// Work with audit files
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Say what recorded decisions would be under other policies
+    #[command(after_help = "Example:\n  kordon replay audit.jsonl policies-new/")]
+    Replay(replay::Options),
     /// Make a development certificate authority and leaf certificates
     #[command(after_help = "Example:\n  kordon certs --out certs --client orders-service")]
     Certs(certs::Options),
@@ -123,6 +131,8 @@ pub fn main() -> u8 {
         Command::Import(options) => or_broken_pipe(import::run(&options, &mut out)),
         Command::Export(options) => or_broken_pipe(export::run(&options, &mut out)),
         Command::Test(options) => or_broken_pipe(test::run(&options, &mut out)),
+        Command::Audit(command) => or_broken_pipe(audit::run(&command, &mut out)),
+        Command::Replay(options) => or_broken_pipe(replay::run(&options, &mut out)),
         Command::Certs(options) => certs::run(&options, &mut out),
         Command::Credential(options) => {
             credential::run(&options, &mut std::io::stdin().lock(), &mut out)

@@ -38,7 +38,7 @@ use crate::schema::{Directory, SchemaSet};
 use crate::session::fetch_sessions::FetchSessions;
 use crate::telemetry::PolicyInForce;
 use crate::telemetry::Recorder;
-use crate::telemetry::audit::Audit;
+use crate::telemetry::audit::{Audit, DIGEST_DIGITS};
 use crate::upstream::Cluster;
 use crate::upstream::dial::Dialer;
 use crate::upstream::sasl::Credentials;
@@ -236,6 +236,11 @@ impl Running {
                 return Err(problems);
             }
         };
+        let notes = readiness.clone();
+        proxy.audit.watch(move |trouble| match trouble {
+            Some(text) => notes.note("audit", text),
+            None => notes.clear("audit"),
+        });
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -418,6 +423,7 @@ fn snapshot(
             Some(old) => old.reloaded(guards.quotas),
             None => Quotas::new(guards.quotas),
         },
+        short_digest: guards.digest.get(..DIGEST_DIGITS).map(Into::into),
         digest: guards.digest,
         files: guards
             .paths

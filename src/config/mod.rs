@@ -2,6 +2,7 @@
 //! reads these files; stages own the types that are filled here. All mistakes are reported at
 //! once, each with its place.
 
+mod audit;
 pub mod file;
 pub mod guards;
 mod identity;
@@ -27,7 +28,7 @@ use crate::upstream::sasl;
 
 pub use guards::Guards;
 
-pub use crate::telemetry::audit::AuditSink;
+pub use crate::telemetry::audit::AuditSettings;
 pub use limits::Limits;
 
 /// Everything `kordon.yaml` says, checked.
@@ -45,8 +46,8 @@ pub struct Config {
     pub schemas: Option<PathBuf>,
     /// Where metrics and health are served.
     pub admin: Option<SocketAddr>,
-    /// Where audit lines go.
-    pub audit: AuditSink,
+    /// What goes into the audit log, and where that goes.
+    pub audit: AuditSettings,
     /// The bounds of the process.
     pub limits: Limits,
 }

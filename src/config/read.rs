@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::overlap::{self, Ports};
 use super::{
-    AuditSink, Authorization, Config, Guards, Upstream, file, guards, limits, listener, upstream,
+    AuditSettings, Authorization, Config, Guards, Upstream, audit, file, guards, limits, listener,
+    upstream,
 };
-use crate::document::{self, Fields, Node, Value, substitute, unsupported};
+use crate::document::{self, Fields, Node, Value, substitute};
 use crate::policy::parse;
 use crate::policy::rule::PrincipalPattern;
 use crate::problem::{Place, Problems};
@@ -135,7 +136,7 @@ struct Parts {
     schemas: Option<PathBuf>,
     has_schemas_key: bool,
     admin: Option<std::net::SocketAddr>,
-    audit: Option<AuditSink>,
+    audit: Option<AuditSettings>,
     limits: super::Limits,
 }
 
@@ -192,7 +193,7 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     let schemas = fields.take("schemas");
     fields.refuse("quotas", problems);
     let admin = fields.take("admin");
-    let audit = fields.take("audit");
+    let audit_node = fields.take("audit");
     let limits_node = fields.take("limits");
     fields.finish(problems);
 
@@ -224,7 +225,10 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     parts.schemas = schemas.and_then(|n| read_schemas(n, paths, problems));
     let admin = admin.and_then(|n| read_admin(n, problems));
     parts.admin = admin.as_ref().map(|(addr, _)| *addr);
-    parts.audit = audit.map_or(Some(AuditSink::None), |n| read_audit(n, paths, problems));
+    parts.audit = match audit_node {
+        Some(node) => audit::read(node, paths, problems),
+        None => Some(AuditSettings::default()),
+    };
 
     let mut ports: Vec<Ports> = Vec::new();
     for read in &parts.listeners {
@@ -294,36 +298,4 @@ fn read_admin(node: &Node, problems: &mut Problems) -> Option<(std::net::SocketA
     fields.finish(problems);
     let bind = bind?;
     Some((bind.socket_addr(problems)?, bind.place.clone()))
-}
-
-fn read_audit(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<AuditSink> {
-    if !node.is_mapping() {
-        let words = [("stdout", Some(AuditSink::Stdout))];
-        return node.choice(&words, problems);
-    }
-    let mut fields = Fields::of(node, problems)?;
-    let stdout = fields.take("stdout");
-    let file = fields.take("file");
-    let topic = fields.entry("topic");
-    fields.finish(problems);
-    if let Some(topic) = topic {
-        problems.error(&topic.place, unsupported("audit.topic"));
-        return None;
-    }
-    match (stdout, file) {
-        (Some(options), None) => {
-            Fields::of(options, problems)?.finish(problems);
-            Some(AuditSink::Stdout)
-        }
-        (None, Some(file)) => {
-            let mut fields = Fields::of(file, problems)?;
-            let path = fields.require("path", problems);
-            fields.finish(problems);
-            Some(AuditSink::File(paths.output(path?, problems)?))
-        }
-        _ => {
-            problems.error(&node.place, "expected either `stdout` or `file`");
-            None
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Configurations and policy directories as people write them, and what they are told.
 
+mod audit;
 mod certificates;
 
 use std::fs;
@@ -14,6 +15,7 @@ use crate::principal::Proof;
 use crate::problem::Severity;
 use crate::quota::spec::QuotaName;
 use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
+use crate::telemetry::audit::{AuditFile, AuditSink};
 
 mod oauthbearer;
 mod passwords;
@@ -109,7 +111,7 @@ fn the_smallest_configuration_has_the_documented_defaults() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.limits.frame_bytes, 104_857_600);
     assert_eq!(config.limits.token_bytes, 16_384);
-    assert_eq!(config.audit, AuditSink::None);
+    assert_eq!(config.audit, AuditSettings::default());
     assert_eq!(config.admin, None);
     assert!(config.upstream.tls.is_none());
     assert_eq!(
@@ -211,8 +213,11 @@ limits: {frameBytes: 1MiB, connections: 10, inFlight: 3, tokenBytes: 8KiB}
     assert_eq!(token.types, ["JWT", "at+jwt"]);
     assert_eq!(token.token_bytes_max, 8192);
     assert_eq!(
-        config.audit,
-        AuditSink::File(dir.path().join("audit.jsonl"))
+        config.audit.sink,
+        AuditSink::File(AuditFile {
+            path: dir.path().join("audit.jsonl"),
+            rotation: None
+        })
     );
     let super_users = vec!["User:admin".to_owned()];
     assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Proxy;
-use super::judge::{Denial, Judge, TopicNames};
+use super::judge::{Decided, Decisions, Judge, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
 use crate::broker::BrokerAddr;
@@ -20,8 +20,9 @@ use crate::principal::Principal;
 use crate::quota::{Buckets, Charged};
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
+use crate::telemetry::audit::allows::Sampler;
 use crate::telemetry::audit::{Entry, Resource, Verdict};
-use crate::telemetry::{ConnectionMetrics, Outcome, Reason};
+use crate::telemetry::{ConnectionMetrics, DropCause, Outcome, Reason};
 use crate::wire::records::Scratch;
 
 /// See the module.
@@ -54,6 +55,8 @@ pub struct Client<'p> {
     pub snapshot: Arc<Snapshot>,
     /// The rules that concern it.
     pub view: Option<View>,
+    /// Chooses which allowed decisions go into the audit log.
+    pub sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
     /// Memory for decompression.
@@ -103,6 +106,7 @@ impl<'p> Client<'p> {
             broker,
             snapshot,
             view,
+            sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
             scratch: Scratch::new(),
             buckets: None,
@@ -141,7 +145,9 @@ impl<'p> Client<'p> {
             view: self.view.as_ref(),
             topics: &mut self.topics,
             topology: &self.proxy.cluster.topology,
-            denials: Vec::new(),
+            denials: Decisions::default(),
+            allowed: Decisions::default(),
+            sampler: &mut self.sampler,
         }
     }
 
@@ -183,21 +189,41 @@ impl<'p> Client<'p> {
     }
 
     /// Records refusals, in the numbers and in the audit log.
-    pub fn refused(&self, api: &'static crate::apis::Api, denials: Vec<Denial>) {
-        for denial in denials {
+    pub fn refused(&self, api: &'static crate::apis::Api, denials: Decisions) {
+        for denial in denials.list {
             self.metrics.refusal(api.key, Reason::Authorization);
-            let resource = Resource {
-                kind: denial.kind,
-                name: denial.name,
-            };
-            let about = Some((denial.operation, resource));
-            self.audit(
-                Some(api.name),
-                about,
-                Reason::Authorization,
-                None,
-                denial.rule,
-            );
+            if self.proxy.audit.is_on() {
+                let entry = self.decided(api, Verdict::Deny, denial);
+                self.proxy.audit.record(entry);
+            }
+        }
+        self.proxy
+            .audit
+            .drop_lines(DropCause::Request, denials.more);
+    }
+
+    /// Records allowed decisions, those of them that were chosen to be kept.
+    pub fn allowed(&self, api: &'static crate::apis::Api, allowed: Decisions) {
+        for decision in allowed.list {
+            let entry = self.decided(api, Verdict::Allow, decision);
+            self.proxy.audit.allowed(entry);
+        }
+        self.proxy
+            .audit
+            .drop_lines(DropCause::Request, allowed.more);
+    }
+
+    fn decided(&self, api: &'static crate::apis::Api, verdict: Verdict, d: Decided) -> Entry {
+        Entry {
+            api: Some(api.name),
+            operation: Some(d.operation),
+            resource: Some(Resource {
+                kind: d.kind,
+                name: d.name,
+            }),
+            verdict,
+            rule: d.rule,
+            ..self.entry()
         }
     }
 
@@ -266,11 +292,6 @@ impl<'p> Client<'p> {
         }
         let (operation, resource) = about.unzip();
         self.proxy.audit.record(Entry {
-            connection: self.number,
-            listener: self.listener.name.clone(),
-            host: self.peer.ip(),
-            principal: Some(self.principal.name.clone()),
-            tenant: self.principal.tenant.clone(),
             api,
             operation,
             resource,
@@ -278,7 +299,30 @@ impl<'p> Client<'p> {
             reason,
             detail,
             rule,
+            ..self.entry()
         });
+    }
+
+    /// What all lines about the client have in common.
+    fn entry(&self) -> Entry {
+        Entry {
+            connection: self.number,
+            listener: self.listener.name.clone(),
+            host: self.peer.ip(),
+            principal: Some(self.principal.name.clone()),
+            proof: Some(self.principal.proof),
+            tenant: self.principal.tenant.clone(),
+            groups: self.principal.groups.clone(),
+            api: None,
+            operation: None,
+            resource: None,
+            verdict: Verdict::Deny,
+            reason: Reason::Authorization,
+            detail: None,
+            rule: None,
+            policy: self.snapshot.short_digest.clone(),
+            count: None,
+        }
     }
 }
 

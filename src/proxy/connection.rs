@@ -473,7 +473,9 @@ impl Place<'_> {
             listener: self.listener.name.clone(),
             host: self.peer.ip(),
             principal: None,
+            proof: None,
             tenant: "".into(),
+            groups: [].into(),
             api: match method {
                 Method::Tls => None,
                 _ => Some("SaslAuthenticate"),
@@ -484,6 +486,8 @@ impl Place<'_> {
             reason: Reason::Authentication,
             detail: Some(detail),
             rule: None,
+            policy: self.proxy.snapshot.load().short_digest.clone(),
+            count: None,
         });
     }
 }

@@ -7,24 +7,56 @@ use std::sync::Arc;
 use crate::apis::Guard;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::telemetry::audit::allows::Sampler;
 use crate::upstream::Topology;
 
-/// Most refusals of one request that are remembered one by one.
-pub const DENIALS_MAX: usize = 256;
+/// Most refusals of one request that are remembered one by one, and most allowed decisions.
+pub const DECISIONS_MAX: usize = 256;
 /// Most topic ids that a connection remembers for itself.
 const TOPICS_MAX: usize = 4_096;
 
-/// One refusal.
+/// One decision.
 #[derive(Clone, Debug)]
-pub struct Denial {
+pub struct Decided {
     /// What was asked for.
     pub operation: Operation,
     /// On what kind of resource.
     pub kind: ResourceKind,
     /// On which.
     pub name: String,
-    /// The rule that refused; `None`: no rule allows it.
+    /// The rule that decided; `None`: no rule allows it, or no rule concerns a super user.
     pub rule: Option<RuleRef>,
+}
+
+/// Decisions of one request for the audit log, as many as are remembered.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    /// These.
+    pub list: Vec<Decided>,
+    /// How many there were besides.
+    pub more: u64,
+}
+
+impl Decisions {
+    /// Remembers a decision. The first one costs an allocation: ask whether it is kept before.
+    pub fn add(
+        &mut self,
+        operation: Operation,
+        kind: ResourceKind,
+        name: &str,
+        rule: Option<RuleRef>,
+    ) {
+        if self.list.len() >= DECISIONS_MAX {
+            self.more += 1;
+            return;
+        }
+        self.list.push(Decided {
+            operation,
+            kind,
+            name: name.to_owned(),
+            rule,
+        });
+    }
 }
 
 /// Asks the rules that concern one client.
@@ -36,7 +68,11 @@ pub struct Judge<'a> {
     /// The cluster.
     pub topology: &'a Topology,
     /// What was refused.
-    pub denials: Vec<Denial>,
+    pub denials: Decisions,
+    /// What was allowed and is kept.
+    pub allowed: Decisions,
+    /// Chooses what of it is kept.
+    pub sampler: &'a mut Sampler,
 }
 
 /// Names of topics by id, as one connection has met them: saves a lock for each request.
@@ -62,14 +98,10 @@ impl Guard for Judge<'_> {
     fn allows(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
         let Some(view) = self.view else { return true };
         let decision = view.decide(operation, kind, name);
-        if !decision.allowed && self.denials.len() < DENIALS_MAX {
-            let (name, rule) = (name.to_owned(), decision.rule);
-            self.denials.push(Denial {
-                operation,
-                kind,
-                name,
-                rule,
-            });
+        if !decision.allowed {
+            self.denials.add(operation, kind, name, decision.rule);
+        } else if self.sampler.takes() {
+            self.allowed.add(operation, kind, name, decision.rule);
         }
         decision.allowed
     }

@@ -397,7 +397,7 @@ impl Front {
     /// Accepts the request, which is judged and complete; the next one is the front.
     fn take(&mut self, link: &Link<'_>) -> Taken {
         let mut client = link.client.borrow_mut();
-        let Some(request) = self.request.take() else {
+        let Some(mut request) = self.request.take() else {
             return Taken::Again;
         };
         if !request.is_still_allowed(&mut client) {
@@ -420,6 +420,7 @@ impl Front {
         client.metrics.bytes(Direction::In, bytes as u64);
         client.proxy.recorder.spliced(bytes as u64);
         let body_bytes = bytes - PREFIX_BYTES;
+        client.allowed(request.api, request.seen.decisions());
         let owed = take_produce(&mut client, request.api, &head, body_bytes, silent);
         drop(client);
         if let Some(expect) = owed {
@@ -524,7 +525,7 @@ impl Request {
     }
 
     /// Whether what was allowed when it was judged is allowed now.
-    fn is_still_allowed(&self, client: &mut super::client::Client) -> bool {
+    fn is_still_allowed(&mut self, client: &mut super::client::Client) -> bool {
         client.refresh();
         if client.is_expired() {
             return false;
@@ -533,13 +534,15 @@ impl Request {
             return true;
         }
         let mut seen = self.seen.again();
-        self.topics.iter().all(|topic| {
+        let allowed = self.topics.iter().all(|topic| {
             let topic = match topic {
                 Topic::Name(name) => TopicRef::Name(name),
                 Topic::Id(id) => TopicRef::Id(id),
             };
             seen.topic(client, topic);
             seen.goes_on(client)
-        })
+        });
+        self.seen = seen;
+        allowed
     }
 }

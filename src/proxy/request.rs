@@ -9,6 +9,7 @@
 use bytes::Bytes;
 
 use super::client::Client;
+use super::judge::Decisions;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Scan, TopicRef};
 use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
@@ -106,7 +107,10 @@ fn glance_other(
         Access::Cluster(operation) => {
             let mut judge = client.judge();
             use apis::Guard;
-            if judge.sees(operation, ResourceKind::Cluster, CLUSTER_NAME) {
+            // A refusal is the second pass's to record.
+            if judge.allows(operation, ResourceKind::Cluster, CLUSTER_NAME) {
+                let allowed = judge.allowed;
+                client.allowed(api, allowed);
                 let work = work_for(api, head.version, client.view.is_some());
                 return Glance::Forward(Some(expect(api, head, Outcome::Forwarded, work)));
             }
@@ -172,6 +176,8 @@ pub(super) struct Seen {
     unknown: Vec<[u8; 16]>,
     plain: bool,
     transactional: bool,
+    /// Decisions for the audit log.
+    allowed: Decisions,
 }
 
 impl Seen {
@@ -182,7 +188,13 @@ impl Seen {
             unknown: Vec::new(),
             plain: true,
             transactional: false,
+            allowed: Decisions::default(),
         }
+    }
+
+    /// The decisions that go into the audit log, now that the request is accepted.
+    pub fn decisions(&mut self) -> Decisions {
+        std::mem::take(&mut self.allowed)
     }
 
     /// As at the begin of the topics, what their records have shown being known.
@@ -221,8 +233,12 @@ impl Seen {
             },
         };
         let allowed = client.view.as_ref().is_none_or(|view| {
-            view.decide(Operation::Write, ResourceKind::Topic, name)
-                .allowed
+            let decision = view.decide(Operation::Write, ResourceKind::Topic, name);
+            if decision.allowed && client.sampler.takes() {
+                let (write, topic) = (Operation::Write, ResourceKind::Topic);
+                self.allowed.add(write, topic, name, decision.rule);
+            }
+            decision.allowed
         });
         self.plain &= allowed && !produce::is_internal(name);
         if allowed && !client.snapshot.schemas.is_empty() {
@@ -290,6 +306,7 @@ fn glance_produce(
     if !seen.goes_on(client) {
         return Glance::Weigh;
     }
+    client.allowed(api, seen.decisions());
     let owed = take_produce(client, api, head, frame.len(), scanned.acks == 0);
     Glance::Forward(owed)
 }
@@ -324,18 +341,24 @@ fn glance_fetch(
     };
     let mut unknown = Vec::new();
     let mut plain = true;
+    let mut decisions = Decisions::default();
     let scanned = {
         let topology = &client.proxy.cluster.topology;
         let (view, topics) = (client.view.as_ref(), &mut client.topics);
+        let sampler = &mut client.sampler;
         fetch_api::scan(
             &layout.request,
             head.version,
             &frame[head.body_at..],
             |topic| {
                 let Some(view) = view else { return };
-                let allowed = |name: &str| {
-                    view.decide(Operation::Read, ResourceKind::Topic, name)
-                        .allowed
+                let mut allowed = |name: &str| {
+                    let decision = view.decide(Operation::Read, ResourceKind::Topic, name);
+                    if decision.allowed && sampler.takes() {
+                        let (read, topic) = (Operation::Read, ResourceKind::Topic);
+                        decisions.add(read, topic, name, decision.rule);
+                    }
+                    decision.allowed
                 };
                 match topic {
                     TopicRef::Name(name) => plain &= allowed(name),
@@ -367,6 +390,7 @@ fn glance_fetch(
             _ => return Glance::Weigh,
         }
     }
+    client.allowed(api, decisions);
     let opens = head.version >= fetch_api::SESSIONS_SINCE && scanned.session_epoch == 0;
     let work = FetchWork {
         session_id: scanned.session_id,

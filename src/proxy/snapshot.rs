@@ -1,6 +1,7 @@
 //! What is in force: policies, schemas and quotas, read together and swapped as one. A
 //! connection notices a change by the generation.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::policy::PolicySet;
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub quotas: Quotas,
     /// Digest over the policy files, in hexadecimal.
     pub digest: String,
+    /// Its begin, as it stands in audit lines; `None`: there are no policies.
+    pub short_digest: Option<Arc<str>>,
     /// The policy files.
     pub files: Vec<String>,
     /// When all this was read.

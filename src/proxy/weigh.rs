@@ -153,7 +153,7 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     let snapshot = std::sync::Arc::clone(&client.snapshot);
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
-    let (judged, denials) = {
+    let (judged, denials, allowed) = {
         let mut judge: Judge = client.judge();
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = match api.access {
@@ -178,10 +178,11 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
             refused: std::mem::take(&mut question.refused),
             ask_version: question.ask_version,
         };
-        (judged, judge.denials)
+        (judged, judge.denials, judge.allowed)
     };
     client.scratch = scratch;
     client.refused(api, denials);
+    client.allowed(api, allowed);
     for (topic, outcome) in violations {
         let records = outcome.bad.len().max(1) as u64;
         client

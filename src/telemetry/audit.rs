@@ -1,32 +1,65 @@
-//! The audit log: one JSON line for each refusal and each failed authentication. Lines pass a
-//! bounded queue to one writer thread; a full queue counts what it drops and never makes the data
-//! path wait. Never a payload, a token, or an upstream address.
+//! The audit log: one JSON line for each refusal and each failed authentication, and for allowed
+//! decisions as far as the configuration asks for them ([`allows`]). Lines pass a bounded queue to
+//! one writer thread; a full queue counts what it drops and never makes the data path wait. Never a
+//! payload, a token, or an upstream address.
+//!
+//! Lines are a [`chain`] of hashes, in which a line that was changed or taken out shows
+//! ([`verify`]).
+
+pub mod allows;
+pub mod chain;
+pub mod verify;
+
+mod line;
+mod output;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use self::allows::{Allows, COUNT_EVERY, Counts, Sampler};
+use self::chain::{KEY_BYTES_MIN, Sealer};
+pub use self::line::MORE;
+pub(crate) use self::line::rfc3339_ms;
+use self::output::Output;
 use super::label::{DropCause, Reason};
 use super::recorder::Recorder;
 use super::store::lock;
 use crate::clock;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::principal::Proof;
+use crate::secret::{Secret, SecretError};
 
 /// Lines that may wait for the writer.
 pub const QUEUE_LINES_MAX: usize = 8192;
 /// The longest text of one field, in bytes; what is longer is cut and ends in `…`.
 pub const FIELD_BYTES_MAX: usize = 512;
+/// Bytes of the names of groups that a line holds; what is more is left out, and `…` says so.
+pub const GROUPS_BYTES_MAX: usize = 4 * 1024;
+/// Digits of the policies' digest that a line holds.
+pub const DIGEST_DIGITS: usize = 16;
 /// How long [`Audit::close`] waits for the last lines to be written.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(3);
+/// How long after a failed write it is tried again to say what was lost.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The audit log as configured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditSettings {
+    /// Where lines go.
+    pub sink: AuditSink,
+    /// Which allowed decisions become lines.
+    pub allows: Allows,
+    /// The secret that hashes are made with; read once, at the start.
+    pub key: Option<Secret>,
+}
 
 /// Where audit lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,8 +69,26 @@ pub enum AuditSink {
     None,
     /// Standard output.
     Stdout,
-    /// Appended to a file, created with mode 0600.
-    File(PathBuf),
+    /// Appended to a file.
+    File(AuditFile),
+}
+
+/// A file that lines are appended to, created with mode 0600.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What becomes of it when it is full; `None`: it grows until somebody moves it away.
+    pub rotation: Option<Rotation>,
+}
+
+/// A full file is renamed to `….1`, that one to `….2`, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Bytes that a file may hold.
+    pub max_bytes: u64,
+    /// How many full files are kept.
+    pub keep: u32,
 }
 
 /// Why the audit log could not start.
@@ -51,9 +102,27 @@ pub enum AuditError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The key cannot be read.
+    #[error("the audit log's key: {0}")]
+    Key(#[from] SecretError),
+    /// The key could be guessed.
+    #[error("the audit log's key is shorter than {KEY_BYTES_MIN} bytes")]
+    ShortKey,
     /// The writer's thread cannot start.
     #[error("cannot start the audit writer: {0}")]
     Thread(io::Error),
+}
+
+/// Reads a chain's key.
+pub fn sealer(key: Option<&Secret>) -> Result<Sealer, AuditError> {
+    let Some(key) = key else {
+        return Ok(Sealer::default());
+    };
+    let key = key.read()?;
+    match key.text().len() < KEY_BYTES_MIN {
+        true => Err(AuditError::ShortKey),
+        false => Ok(Sealer::keyed(key.text().as_bytes())),
+    }
 }
 
 /// One decision worth keeping. Text that a peer chose is cut at [`FIELD_BYTES_MAX`].
@@ -67,8 +136,12 @@ pub struct Entry {
     pub host: IpAddr,
     /// `Type:name`; `None` before the client has proven who it is.
     pub principal: Option<Arc<str>>,
+    /// How that was proven; `None` before.
+    pub proof: Option<Proof>,
     /// The tenant; the empty string where none is known.
     pub tenant: Arc<str>,
+    /// The groups the principal belongs to; see [`GROUPS_BYTES_MAX`].
+    pub groups: Arc<[Arc<str>]>,
     /// Kafka's name of the API; `None` where no request was involved.
     pub api: Option<&'static str>,
     /// The operation that was asked for, where the refusal concerns one.
@@ -83,6 +156,10 @@ pub struct Entry {
     pub detail: Option<String>,
     /// The rule that decided; `None`: no rule matched, or rules had no part in it.
     pub rule: Option<RuleRef>,
+    /// The begin of the digest of the policies in force; `None`: there are none.
+    pub policy: Option<Arc<str>>,
+    /// How many such decisions this stands for; `None`: for itself.
+    pub count: Option<u64>,
 }
 
 /// What an operation was asked for on; written `Topic:orders`.
@@ -108,20 +185,28 @@ pub enum Verdict {
 #[derive(Clone)]
 pub struct Audit {
     shared: Option<Arc<Shared>>,
+    allows: Allows,
 }
+
+/// Is told what is wrong with the sink, and `None` once nothing is any more.
+type Watcher = Box<dyn Fn(Option<String>) + Send>;
 
 struct Shared {
     queue: Mutex<Queue>,
+    counts: Mutex<Counts>,
     /// Something for the writer to do.
     work: Condvar,
     /// The writer has finished.
     done: Condvar,
     recorder: Recorder,
+    watcher: Mutex<Option<Watcher>>,
 }
 
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<(SystemTime, Entry)>,
+    /// Dropped since the writer last looked.
+    dropped: u64,
     reopen: bool,
     closed: bool,
     finished: bool,
@@ -129,34 +214,54 @@ struct Queue {
 
 impl Audit {
     /// Opens the sink and starts the writer. Lines written and lost are counted by `recorder`.
-    pub fn start(sink: AuditSink, recorder: &Recorder) -> Result<Self, AuditError> {
-        let output = match sink {
-            AuditSink::None => return Ok(Self { shared: None }),
-            AuditSink::Stdout => Output::Stdout,
-            AuditSink::File(path) => match open(&path) {
-                Ok(file) => Output::File(path, BufWriter::new(file)),
-                Err(cause) => return Err(AuditError::Open { path, cause }),
-            },
+    pub fn start(settings: AuditSettings, recorder: &Recorder) -> Result<Self, AuditError> {
+        let path = match &settings.sink {
+            AuditSink::File(file) => file.path.clone(),
+            _ => PathBuf::new(),
+        };
+        let output = Output::open(settings.sink, sealer(settings.key.as_ref())?)
+            .map_err(|cause| AuditError::Open { path, cause })?;
+        let Some(output) = output else {
+            let allows = Allows::None;
+            return Ok(Self {
+                shared: None,
+                allows,
+            });
         };
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
+            counts: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
             recorder: recorder.clone(),
+            watcher: Mutex::default(),
         });
-        let writer = Arc::clone(&shared);
+        let (writer, allows) = (Arc::clone(&shared), settings.allows);
         thread::Builder::new()
             .name("audit".into())
-            .spawn(move || writer.run(output))
+            .spawn(move || writer.run(output, allows))
             .map_err(AuditError::Thread)?;
         Ok(Self {
             shared: Some(shared),
+            allows,
         })
     }
 
     /// Whether lines go anywhere: where not, an entry need not be built.
     pub fn is_on(&self) -> bool {
         self.shared.is_some()
+    }
+
+    /// What chooses among the allowed decisions of a connection.
+    pub fn sampler(&self) -> Sampler {
+        Sampler::new(self.allows)
+    }
+
+    /// Has somebody told what is wrong with the sink.
+    pub fn watch(&self, watcher: impl Fn(Option<String>) + Send + 'static) {
+        if let Some(shared) = &self.shared {
+            *lock(&shared.watcher) = Some(Box::new(watcher));
+        }
     }
 
     /// Hands an entry to the writer, or counts it as dropped. Never waits for the sink.
@@ -166,6 +271,7 @@ impl Audit {
         let at = clock::wall();
         let mut queue = lock(&shared.queue);
         if queue.closed || queue.entries.len() >= QUEUE_LINES_MAX {
+            queue.dropped += 1;
             drop(queue);
             shared.recorder.audit_dropped(DropCause::QueueFull, 1);
             return;
@@ -175,6 +281,26 @@ impl Audit {
         drop(queue);
         if first {
             shared.work.notify_one();
+        }
+    }
+
+    /// Takes an allowed decision that a [`Sampler`] chose: a line, or one more of its kind.
+    pub fn allowed(&self, mut entry: Entry) {
+        if self.allows != Allows::Counted {
+            return self.record(entry);
+        }
+        let Some(shared) = &self.shared else { return };
+        entry.cut();
+        if !lock(&shared.counts).add(entry) {
+            self.drop_lines(DropCause::TableFull, 1);
+        }
+    }
+
+    /// Decisions were made that cannot be kept.
+    pub fn drop_lines(&self, cause: DropCause, lines: u64) {
+        if let (Some(shared), true) = (&self.shared, lines > 0) {
+            lock(&shared.queue).dropped += lines;
+            shared.recorder.audit_dropped(cause, lines);
         }
     }
 
@@ -205,26 +331,28 @@ impl Audit {
 
 impl Shared {
     /// The writer's life: take all there is, write it, flush, wait.
-    fn run(&self, mut output: Output) {
+    fn run(&self, mut output: Output, allows: Allows) {
         let mut batch = VecDeque::new();
-        let mut line = Vec::with_capacity(512);
+        let mut in_trouble = false;
+        let mut count_at = (allows == Allows::Counted).then(|| clock::now() + COUNT_EVERY);
         loop {
-            let mut queue = lock(&self.queue);
-            while queue.entries.is_empty() && !queue.reopen && !queue.closed {
-                queue = match self.work.wait(queue) {
-                    Ok(queue) => queue,
-                    Err(poisoned) => poisoned.into_inner(),
-                };
+            let retry_at = output.has_lost().then(|| clock::now() + RETRY_AFTER);
+            let until = [count_at, retry_at].into_iter().flatten().min();
+            let last = self.next(&mut batch, &mut output, until);
+            if last || count_at.is_some_and(|at| clock::now() >= at) {
+                count_at = count_at.map(|_| clock::now() + COUNT_EVERY);
+                let counts = std::mem::take(&mut *lock(&self.counts));
+                let at = clock::wall();
+                batch.extend(counts.into_entries().map(|entry| (at, entry)));
             }
-            std::mem::swap(&mut queue.entries, &mut batch);
-            let reopen = std::mem::take(&mut queue.reopen);
-            let last = queue.closed;
-            drop(queue);
-
-            if reopen && let Err(error) = output.reopen() {
-                tracing::error!(%error, "audit file cannot be reopened, keeping the old one");
+            for (at, entry) in batch.drain(..) {
+                output.append(at, &entry);
             }
-            self.write(&mut output, &mut batch, &mut line);
+            output.append_losses(clock::wall());
+            if last {
+                output.append_end(clock::wall());
+            }
+            self.flush(&mut output, &mut in_trouble);
             if last {
                 break;
             }
@@ -233,78 +361,67 @@ impl Shared {
         self.done.notify_all();
     }
 
-    fn write(
+    /// Waits for entries and takes them; `true`: they are the last ones.
+    fn next(
         &self,
-        output: &mut Output,
         batch: &mut VecDeque<(SystemTime, Entry)>,
-        line: &mut Vec<u8>,
-    ) {
-        let lines = batch.len() as u64;
-        if lines == 0 {
-            return;
+        output: &mut Output,
+        until: Option<Instant>,
+    ) -> bool {
+        let mut queue = lock(&self.queue);
+        while queue.entries.is_empty() && !queue.reopen && !queue.closed {
+            let rest = until.map(|until| until.saturating_duration_since(clock::now()));
+            queue = match rest {
+                None => match self.work.wait(queue) {
+                    Ok(queue) => queue,
+                    Err(poisoned) => poisoned.into_inner(),
+                },
+                Some(Duration::ZERO) => break,
+                Some(rest) => match self.work.wait_timeout(queue, rest) {
+                    Ok((queue, _)) => queue,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+            };
         }
-        let mut result = Ok(());
-        for (at, entry) in batch.drain(..) {
-            line.clear();
-            result = result.and_then(|()| {
-                serde_json::to_writer(&mut *line, &Line::new(at, &entry))?;
-                line.push(b'\n');
-                output.write(line)
-            });
+        std::mem::swap(&mut queue.entries, batch);
+        output.lose(std::mem::take(&mut queue.dropped));
+        let reopen = std::mem::take(&mut queue.reopen);
+        let last = queue.closed;
+        drop(queue);
+        if reopen && let Err(error) = output.reopen() {
+            tracing::error!(%error, "audit file cannot be reopened, keeping the old one");
         }
-        match result.and_then(|()| output.flush()) {
-            Ok(()) => self.recorder.audit_lines(lines),
-            Err(error) => {
-                // Some of the batch may have been written; what counts is that it may be missing.
-                self.recorder.audit_dropped(DropCause::Write, lines);
-                tracing::error!(%error, lines, "audit lines lost");
-                output.discard();
+        last
+    }
+
+    fn flush(&self, output: &mut Output, in_trouble: &mut bool) {
+        let written = output.flush();
+        self.recorder.audit_lines(written.lines);
+        if written.lost > 0 {
+            self.recorder.audit_dropped(DropCause::Write, written.lost);
+        }
+        let tell = |text| {
+            if let Some(watcher) = &*lock(&self.watcher) {
+                watcher(text);
             }
+        };
+        match written.error {
+            Some(error) => {
+                if written.lost > 0 || !*in_trouble {
+                    let lines = written.lost;
+                    tracing::error!(%error, lines, "the audit log cannot be written");
+                }
+                *in_trouble = true;
+                tell(Some(format!("the audit log cannot be written: {error}")));
+            }
+            None if *in_trouble && (written.lines > 0 || !output.has_lost()) => {
+                *in_trouble = false;
+                tracing::info!("the audit log can be written again");
+                tell(None);
+            }
+            None => {}
         }
     }
-}
-
-enum Output {
-    Stdout,
-    File(PathBuf, BufWriter<File>),
-}
-
-impl Output {
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout => io::stdout().write_all(line),
-            Self::File(_, file) => file.write_all(line),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Stdout => io::stdout().flush(),
-            Self::File(_, file) => file.flush(),
-        }
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File(path, file) = self {
-            *file = BufWriter::new(open(path)?);
-        }
-        Ok(())
-    }
-
-    /// Forgets what could not be written, so that a full disk does not repeat half a line later.
-    fn discard(&mut self) {
-        if let Self::File(_, writer) = self
-            && let Ok(file) = writer.get_ref().try_clone()
-        {
-            let old = std::mem::replace(writer, BufWriter::new(file));
-            drop(old.into_parts());
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).open(path)
 }
 
 impl Entry {
@@ -338,63 +455,8 @@ fn cut(text: &mut String) {
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}:{}", self.kind, self.name)
+        write!(f, "{}:{}", self.kind.name(), self.name)
     }
-}
-
-/// An entry as written.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    connection: u64,
-    listener: &'a str,
-    host: IpAddr,
-    principal: Option<&'a str>,
-    tenant: &'a str,
-    api: Option<&'a str>,
-    operation: Option<String>,
-    resource: Option<String>,
-    decision: Verdict,
-    reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    rule: Option<String>,
-}
-
-impl<'a> Line<'a> {
-    fn new(at: SystemTime, entry: &'a Entry) -> Self {
-        Self {
-            time: rfc3339_ms(at),
-            connection: entry.connection,
-            listener: &entry.listener,
-            host: entry.host,
-            principal: entry.principal.as_deref(),
-            tenant: &entry.tenant,
-            api: entry.api,
-            operation: entry.operation.map(|o| format!("{o:?}")),
-            resource: entry.resource.as_ref().map(Resource::to_string),
-            decision: entry.verdict,
-            reason: entry.reason.as_str(),
-            detail: entry.detail.as_deref(),
-            rule: entry.rule.as_ref().map(RuleRef::to_string),
-        }
-    }
-}
-
-/// RFC 3339 in UTC, always three digits of milliseconds, so that lines sort as text.
-pub(crate) fn rfc3339_ms(at: SystemTime) -> String {
-    let at = time::OffsetDateTime::from(at);
-    let (date, clock) = (at.date(), at.time());
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        date.year(),
-        u8::from(date.month()),
-        date.day(),
-        clock.hour(),
-        clock.minute(),
-        clock.second(),
-        clock.millisecond(),
-    )
 }
 
 #[cfg(test)]

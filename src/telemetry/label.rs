@@ -221,5 +221,9 @@ label! {
         QueueFull = "queue_full",
         /// The sink could not be written.
         Write = "write",
+        /// Allowed decisions of too many kinds were counted.
+        TableFull = "table_full",
+        /// One request asked for more than is kept of it.
+        Request = "request",
     }
 }

@@ -12,12 +12,12 @@ use kordon::demo::client::topic_name;
 
 use crate::support::*;
 
-const SPLICED: &str = "kordon_spliced_bytes_total";
+pub const SPLICED: &str = "kordon_spliced_bytes_total";
 /// As in `proxy::requests`: after something else, so many frames go the usual way.
 const USUAL_FRAMES: usize = 16;
 
 /// A batch of one record whose bytes nobody else writes.
-fn unlike(bytes: usize, seed: usize) -> Bytes {
+pub fn unlike(bytes: usize, seed: usize) -> Bytes {
     let value: Vec<u8> = (0..bytes)
         .map(|at| (at * 31 + at / 251 + seed) as u8)
         .collect();
@@ -52,7 +52,7 @@ impl Logs {
 }
 
 /// A connection that is known to be on the way this is about.
-async fn on_the_way(lab: &Lab, listener: &str) -> Raw {
+pub async fn on_the_way(lab: &Lab, listener: &str) -> Raw {
     let before = lab.metric(SPLICED, &[]);
     let mut raw = Raw::connect(lab.address(listener)).await;
     for id in [-2, -1] {

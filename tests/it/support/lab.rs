@@ -70,6 +70,8 @@ pub struct Setup {
     pub child: bool,
     /// What the broker sends arrives in pieces of odd sizes.
     pub pieces: bool,
+    /// What `audit` says.
+    pub audit: &'static str,
     /// There is no broker yet: see [`Lab::start_broker`].
     pub late_broker: bool,
     /// The broker asks for SASL.
@@ -127,6 +129,7 @@ impl Lab {
             users: None,
             child: false,
             pieces: false,
+            audit: "{file: {path: audit.jsonl}}",
             late_broker: false,
             gate: None,
             upstream: String::new(),
@@ -604,6 +607,6 @@ fn config(base: u16, setup: &Setup) -> String {
     }
     text += &format!("admin: {{bind: \"127.0.0.1:{}\"}}\n", base + 5);
     text += "policies: policies\nschemas: {directory: schemas}\n";
-    text += "audit: {file: {path: audit.jsonl}}\n";
+    text += &format!("audit: {}\n", setup.audit);
     text + &setup.more
 }

@@ -1,0 +1,117 @@
+//! `audit`: where audit lines go, which allowed decisions are among them, and the key of their
+//! chain.
+
+use std::ops::RangeInclusive;
+
+use super::outside;
+use super::read::Paths;
+use crate::document::{Fields, Node, unsupported};
+use crate::problem::Problems;
+use crate::telemetry::audit::allows::Allows;
+use crate::telemetry::audit::{AuditFile, AuditSettings, AuditSink, Rotation};
+
+/// How large a file may be before it is full; less would be a file for every few lines.
+const MAX_BYTES: RangeInclusive<u64> = 64 * 1024..=1 << 40;
+const KEEP: RangeInclusive<u64> = 1..=1000;
+/// How many full files are kept where nothing is said.
+const KEEP_DEFAULT: u32 = 10;
+
+/// Reads `audit`.
+pub(super) fn read(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<AuditSettings> {
+    if !node.is_mapping() {
+        let words = [("stdout", Some(AuditSink::Stdout))];
+        let sink = node.choice(&words, problems)?;
+        return Some(AuditSettings {
+            sink,
+            ..AuditSettings::default()
+        });
+    }
+    let mut fields = Fields::of(node, problems)?;
+    let stdout = fields.take("stdout");
+    let file = fields.take("file");
+    let topic = fields.entry("topic");
+    let allows = fields.take("allows");
+    let key = fields.take("key");
+    fields.finish(problems);
+    if let Some(topic) = topic {
+        problems.error(&topic.place, unsupported("audit.topic"));
+        return None;
+    }
+    let allows = match allows {
+        Some(node) => read_allows(node, problems),
+        None => Some(Allows::None),
+    };
+    let key = match key {
+        Some(node) => outside::secret(node, paths, problems).map(Some),
+        None => Some(None),
+    };
+    let sink = match (stdout, file) {
+        (Some(options), None) => {
+            Fields::of(options, problems)?.finish(problems);
+            AuditSink::Stdout
+        }
+        (None, Some(file)) => AuditSink::File(read_file(file, paths, problems)?),
+        _ => {
+            problems.error(&node.place, "expected either `stdout` or `file`");
+            return None;
+        }
+    };
+    Some(AuditSettings {
+        sink,
+        allows: allows?,
+        key: key?,
+    })
+}
+
+fn read_file(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<AuditFile> {
+    let mut fields = Fields::of(node, problems)?;
+    let path = fields.require("path", problems);
+    let max_bytes = fields.take("maxBytes");
+    let keep = fields.take("keep");
+    fields.finish(problems);
+    let rotation = match (max_bytes, keep) {
+        (None, None) => None,
+        (None, Some(keep)) => {
+            problems
+                .error(&keep.place, "`keep` without `maxBytes`")
+                .help("for example `maxBytes: 100MiB`: a file that is never full is never kept");
+            return None;
+        }
+        (Some(max_bytes), keep) => {
+            let max_bytes = max_bytes.bytes(MAX_BYTES, problems);
+            let keep = match keep {
+                Some(keep) => keep.number(KEEP, problems),
+                None => Some(KEEP_DEFAULT.into()),
+            };
+            Some(Rotation {
+                max_bytes: max_bytes?,
+                keep: keep?.try_into().ok()?,
+            })
+        }
+    };
+    let path = paths.output(path?, problems)?;
+    Some(AuditFile { path, rotation })
+}
+
+fn read_allows(node: &Node, problems: &mut Problems) -> Option<Allows> {
+    if !node.is_mapping() {
+        let words = [
+            ("none", Some(Allows::None)),
+            ("counted", Some(Allows::Counted)),
+            ("all", Some(Allows::All)),
+        ];
+        return node.choice(&words, problems);
+    }
+    let mut fields = Fields::of(node, problems)?;
+    let sample = fields.require("sample", problems);
+    fields.finish(problems);
+    let sample = sample?;
+    let share = sample.shown().and_then(|text| text.parse::<f64>().ok());
+    match share {
+        Some(share) if share > 0.0 && share <= 1.0 => Some(Allows::Sample(share)),
+        _ => {
+            sample.expected("a share above 0 and up to 1, such as `0.01`", problems);
+            None
+        }
+    }
+}
