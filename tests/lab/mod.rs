@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub mod client;
+pub mod dice;
 pub mod kafka;
 pub mod kordon;
 pub mod part;
