@@ -43,6 +43,7 @@ tiers='
   readme      2 quick
   real       16 full
   surface     7 full
+  conformance 8 full
   fuzz       12 full
   bench      16 full
   helm        8 full
@@ -124,6 +125,7 @@ tier_helm() {
 }
 tier_real() { cargo test --locked --test real; }
 tier_surface() { cargo test --locked --test surface; }
+tier_conformance() { cargo test --locked --test conformance; }
 # libFuzzer is C++.
 tier_fuzz() {
   need c++
@@ -296,7 +298,7 @@ while read -r name cap when; do
   [ "$left" -lt $((cap * 60)) ] || left=$((cap * 60))
   echo "── $name (at most $cap min)"
   case $broken:$name in
-    yes:unit | yes:layouts | yes:policy | yes:authorizer | yes:embedded | yes:it | yes:surface | yes:demo | yes:policies | yes:readme \
+    yes:unit | yes:layouts | yes:policy | yes:authorizer | yes:embedded | yes:it | yes:surface | yes:conformance | yes:demo | yes:policies | yes:readme \
       | yes:helm | yes:real | yes:fuzz | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip

@@ -59,7 +59,7 @@ impl Java {
             let permission = if acl.allow { 3 } else { 2 };
             out.extend([acl.kind as u8, pattern, acl.operation as u8, permission]);
             text(&mut out, &acl.name);
-            text(&mut out, &acl.principal);
+            text(&mut out, acl.principal);
             text(&mut out, &acl.host);
         }
         count(&mut out, round.askers.len());

@@ -30,14 +30,16 @@ const PRINTED_MAX: usize = 20;
 /// Kafka reads them.
 const MEANT: [(&str, Without); 3] = [
     (
-        "a rule on `*` is about every name; Kafka's does not reach longer ones that begin with a star",
+        "a rule on `*` is about every name; Kafka's does not reach longer ones that begin with a \
+         star",
         Without {
             every_name: true,
             hosts: false,
         },
     ),
     (
-        "an address is an address however it is written; Kafka compares it with Java's way of writing",
+        "an address is an address however it is written; Kafka compares it with Java's way of \
+         writing",
         Without {
             every_name: false,
             hosts: true,

@@ -227,10 +227,10 @@ fn near(dice: &mut Dice, names: &[String]) -> String {
     match dice.below(12) {
         0..=4 => {}
         5 | 6 => drop(name.pop()),
-        7 | 8 => name.push_str(*dice.pick(&LETTERS)),
+        7 | 8 => name.push_str(LETTERS[dice.below(LETTERS.len())]),
         9 => {
             name.pop();
-            name.push_str(*dice.pick(&LETTERS));
+            name.push_str(LETTERS[dice.below(LETTERS.len())]);
         }
         10 => name.insert(0, '*'),
         _ => name = ["", "*", "**", "A", "hardcode", "hardcodes"][dice.below(6)].to_owned(),
