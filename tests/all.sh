@@ -35,6 +35,7 @@ tiers='
   unit        4 quick
   layouts     4 quick
   policy      1 quick
+  authorizer  4 full
   it          4 quick
   embedded    3 quick
   demo        1 quick
@@ -42,6 +43,7 @@ tiers='
   readme      2 quick
   real       16 full
   surface     7 full
+  conformance 8 full
   fuzz       12 full
   bench      16 full
   helm        8 full
@@ -105,6 +107,7 @@ deny() { "$KORDON_CACHE/tools/bin/cargo-deny" "$@"; }
 tier_unit() { cargo test --locked --lib --bins && cargo test --locked --doc; }
 tier_layouts() { cargo test --locked --test layouts; }
 tier_policy() { cargo test --locked --test policy_oracle --test policy_compare; }
+tier_authorizer() { cargo test --locked --test authorizer; }
 tier_embedded() { cargo test --locked --test embedded; }
 tier_it() { cargo test --locked --test it; }
 tier_demo() { kordon demo --once; }
@@ -122,6 +125,7 @@ tier_helm() {
 }
 tier_real() { cargo test --locked --test real; }
 tier_surface() { cargo test --locked --test surface; }
+tier_conformance() { cargo test --locked --test conformance; }
 # libFuzzer is C++.
 tier_fuzz() {
   need c++
@@ -294,7 +298,7 @@ while read -r name cap when; do
   [ "$left" -lt $((cap * 60)) ] || left=$((cap * 60))
   echo "── $name (at most $cap min)"
   case $broken:$name in
-    yes:unit | yes:layouts | yes:policy | yes:embedded | yes:it | yes:surface | yes:demo | yes:policies | yes:readme \
+    yes:unit | yes:layouts | yes:policy | yes:authorizer | yes:embedded | yes:it | yes:surface | yes:conformance | yes:demo | yes:policies | yes:readme \
       | yes:helm | yes:real | yes:fuzz | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip

@@ -114,7 +114,7 @@ impl<'a> Question<'a> {
     }
 
     /// Needs an operation on every topic of an array of names; one refusal refuses the whole
-    /// request without naming the topic. Empty names are passed over, as at a broker.
+    /// request without naming the topic.
     pub fn need_all_topics(
         &mut self,
         operation: Operation,
@@ -122,7 +122,7 @@ impl<'a> Question<'a> {
     ) -> Result<(), Refusal> {
         let names: Vec<String> = self.request.texts(field).map(str::to_owned).collect();
         let mut allowed = true;
-        for name in names.iter().filter(|n| !n.is_empty()) {
+        for name in &names {
             allowed &= self.guard.allows(operation, ResourceKind::Topic, name);
         }
         match allowed {
@@ -291,8 +291,8 @@ pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, St
 }
 
 /// APIs that answer an error of their own without topics: OffsetDelete, ShareFetch,
-/// ShareAcknowledge, DeleteShareGroupOffsets.
-const SILENT_ON_ERROR: [i16; 4] = [47, 78, 79, 92];
+/// ShareAcknowledge, AlterShareGroupOffsets, DeleteShareGroupOffsets.
+const SILENT_ON_ERROR: [i16; 5] = [47, 78, 79, 91, 92];
 
 /// The topic that an element names, by id where its version has ids.
 pub fn topic_of(
@@ -525,5 +525,80 @@ impl<'b> Visitor<'b> for TopicIds {
             self.found.push(*id);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apis::{Access, layout, lookup};
+
+    /// Allows everything on groups and nothing else.
+    struct GroupsOnly;
+
+    impl Guard for GroupsOnly {
+        fn allows(&mut self, _: Operation, kind: ResourceKind, _: &str) -> bool {
+            kind == ResourceKind::Group
+        }
+
+        fn sees(&mut self, _: Operation, _: ResourceKind, _: &str) -> bool {
+            false
+        }
+
+        fn allows_any(&mut self, _: Operation, _: ResourceKind) -> bool {
+            false
+        }
+
+        fn allows_all(&mut self, _: Operation, _: ResourceKind) -> bool {
+            false
+        }
+
+        fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
+            None
+        }
+    }
+
+    #[test]
+    fn an_empty_name_is_a_name_that_must_be_allowed() {
+        for key in [68, 76] {
+            let api = lookup(key).unwrap();
+            let mut request = StructNode::new(&layout(key).unwrap().request.body);
+            let empty = Node::Bytes(Some(Vec::new().into()));
+            request.set("SubscribedTopicNames", Node::Array(Some(vec![empty])));
+            let mut guard = GroupsOnly;
+            let version = api.versions.max;
+            let mut question = Question::new(api, version, &mut request, &mut guard);
+            let Access::Named(judge) = api.access else {
+                panic!("{}: no judge", api.name)
+            };
+            assert!(judge(&mut question).is_err(), "{}", api.name);
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_share_group_stands_before_refused_topics() {
+        for key in [91, 92] {
+            let api = lookup(key).unwrap();
+            let layout = layout(key).unwrap();
+            let mut request = StructNode::new(&layout.request.body);
+            let mut topic = request.element("Topics");
+            topic.set_text("TopicName", Some("secret"));
+            request.structs_mut("Topics").push(topic);
+            let mut guard = GroupsOnly;
+            let mut question = Question::new(api, 0, &mut request, &mut guard);
+            let Access::Named(judge) = api.access else {
+                panic!("{}: no judge", api.name)
+            };
+            // No topic is left, and yet the broker is asked: it may not know the group.
+            assert!(judge(&mut question).is_ok(), "{}", api.name);
+            let refused = std::mem::take(&mut question.refused);
+            assert_eq!(refused.len(), 1, "{}", api.name);
+            for (code, topics) in [(69, 0), (0, 1)] {
+                let mut response = StructNode::new(&layout.response.body);
+                response.set_int("ErrorCode", code);
+                merge(key, &mut response, refused.clone());
+                assert_eq!(response.structs("Responses").len(), topics, "{}", api.name);
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::ops::Range;
 pub use outline::{Next, Outline};
 
 use super::errors::{
-    INVALID_RECORD, INVALID_TOPIC_EXCEPTION, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    INVALID_RECORD, INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED,
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 };
 use super::lens::{Question, Refusal, mirror, topic_of};
 use crate::policy::model::{Operation, ResourceKind};
@@ -161,12 +162,17 @@ fn strip_internal(q: &mut Question) {
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
     q.request.structs_mut("TopicData").retain(|topic| {
-        let internal = topic_of(topic, version, guard).is_some_and(|name| is_internal(&name));
-        if internal {
-            let answer = mirror(topic, &model, version, INVALID_TOPIC_EXCEPTION);
-            refused.push(("Responses", answer));
-        }
-        !internal
+        let name = topic_of(topic, version, guard);
+        let Some(name) = name.filter(|name| is_internal(name)) else {
+            return true;
+        };
+        // A broker asks for the permission first.
+        let code = match guard.allows(Operation::Write, ResourceKind::Topic, &name) {
+            true => INVALID_TOPIC_EXCEPTION,
+            false => TOPIC_AUTHORIZATION_FAILED,
+        };
+        refused.push(("Responses", mirror(topic, &model, version, code)));
+        false
     });
     q.changed |= !refused.is_empty();
     q.refused.append(&mut refused);

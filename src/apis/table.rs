@@ -218,7 +218,8 @@ pub static TABLE: [Api; KEYS] = [
         .filtered(groups::filter_share_offsets),
     row(91, "AlterShareGroupOffsets", (0, 0), Client, Named(|q| {
         q.need(Read, Group, "GroupId")?;
-        q.strip_topics("Topics", Read, "Responses")
+        q.strip_topics_and_ask("Topics", Read, "Responses");
+        Ok(())
     }), Top),
     row(92, "DeleteShareGroupOffsets", (0, 0), Client, Named(|q| {
         q.need(Delete, Group, "GroupId")?;

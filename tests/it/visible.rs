@@ -253,6 +253,12 @@ async fn t13_no_client_id_makes_an_internal_topic_writable() {
         assert_eq!(part(&answer, topic, 0).error_code, 17);
     }
     assert_eq!(lab.broker().requests(0), 0);
+    // As at a broker, who may not write there is told just that.
+    let lab = Lab::new();
+    let mut client = lab.app().await;
+    let answer = client.produce("__consumer_offsets", 0, batch(&[b"x"]));
+    let answer = answer.await.unwrap();
+    assert_eq!(part(&answer, "__consumer_offsets", 0).error_code, 29);
 }
 
 #[tokio::test]

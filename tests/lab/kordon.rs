@@ -108,6 +108,11 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
         self.process.wait(limit)
     }
 
+    /// SIGHUP: reads the policies again.
+    pub fn hang_up(&self) {
+        self.process.hang_up();
+    }
+
     /// Whether it has not ended yet.
     pub fn runs(&mut self) -> bool {
         self.process.runs()

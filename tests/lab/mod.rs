@@ -8,6 +8,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod dice;
 pub mod http;
 pub mod issuer;
 pub mod kafka;

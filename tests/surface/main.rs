@@ -8,6 +8,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod accepted;
 mod body;
 mod compare;
 mod frames;

@@ -3,8 +3,9 @@
 //! Every client API in every version, for each user of the stage, naming what is allowed, what
 //! is forbidden and exists, and what is forbidden and does not exist.
 
+use crate::accepted::excuse;
 use crate::body::{self, Names};
-use crate::compare::{Difference, comparable, differences};
+use crate::compare::{comparable, differences};
 use crate::socket::{Seen, Socket, encode, frame, read};
 use crate::stage::{SIDES, Side, Stage, USERS};
 use crate::tally::Tally;
@@ -16,113 +17,6 @@ use std::collections::HashMap;
 struct Variant {
     word: &'static str,
     names: Names,
-}
-
-/// Where Kordon answers otherwise than a broker with the same rules.
-struct Accepted {
-    key: i16,
-    /// The ways of asking; empty: all.
-    words: &'static [&'static str],
-    /// The path of the field, or its beginning.
-    path: &'static str,
-    /// What the broker and Kordon say there; empty: anything.
-    values: (&'static str, &'static str),
-    why: &'static str,
-}
-
-const fn row(
-    key: i16,
-    words: &'static [&'static str],
-    path: &'static str,
-    values: (&'static str, &'static str),
-    why: &'static str,
-) -> Accepted {
-    Accepted {
-        key,
-        words,
-        path,
-        values,
-        why,
-    }
-}
-
-const ACLS: &str = "the broker behind has no authorizer; ACLs are Kordon's policy files";
-const TOKENS: &str = "a delegation token would carry the proxy's power: 61 (threat 40)";
-
-const CONTROL: &str = "control batches are refused before the broker is asked (threat 22)";
-const ID_TOLD: &str = "a broker tells the id of a topic that may not be read";
-const SHARE_FETCH: &str = "a broker fails with -1 on an unknown topic id; here it answers 100";
-const ADDRESSES: &str = "settings that hold the brokers' addresses are hidden";
-const SHARE: &str = "coordinators of share groups' state are looked up by brokers alone";
-const NOT_LOOKED_UP: &str = "whether a topic exists is not looked up for what is refused anyway";
-
-/// The deliberate differences.
-const ACCEPTED: &[Accepted] = &[
-    row(29, &[], "ErrorCode", ("0", "54"), ACLS),
-    row(29, &[], "Resources", ("", "[]"), ACLS),
-    row(30, &[], "Results.ErrorCode", ("0", "54"), ACLS),
-    row(31, &[], "FilterResults.ErrorCode", ("0", "54"), ACLS),
-    row(31, &[], "FilterResults.MatchingAcls", ("", "[]"), ACLS),
-    row(38, &[], "", ("", ""), TOKENS),
-    row(39, &[], "", ("", ""), TOKENS),
-    row(40, &[], "", ("", ""), TOKENS),
-    row(41, &[], "", ("", ""), TOKENS),
-    row(0, &["control"], "", ("", ""), CONTROL),
-    row(10, &["kind"], "Coordinators.ErrorCode", ("0", "31"), SHARE),
-    row(10, &["kind"], "Coordinators.Host", ("", "\"\""), SHARE),
-    row(10, &["kind"], "Coordinators.NodeId", ("1", "-1"), SHARE),
-    row(10, &["kind"], "Coordinators.Port", ("", "-1"), SHARE),
-    row(
-        24,
-        &[],
-        "ResultsByTopicV3AndBelow",
-        ("3", "55"),
-        NOT_LOOKED_UP,
-    ),
-    row(20, &[], "Responses.ErrorCode", ("3", "29"), NOT_LOOKED_UP),
-    row(91, &[], "Responses.TopicId", ("", ""), ID_TOLD),
-    row(78, &["missing", "two", "every"], "", ("", ""), SHARE_FETCH),
-    row(
-        32,
-        &["kind"],
-        "Results.Configs.Value",
-        ("", "null"),
-        ADDRESSES,
-    ),
-    row(
-        32,
-        &["kind"],
-        "Results.Configs.IsSensitive",
-        ("0", "1"),
-        ADDRESSES,
-    ),
-    row(
-        32,
-        &["kind"],
-        "Results.Configs.Synonyms",
-        ("", ""),
-        ADDRESSES,
-    ),
-];
-
-fn excuse(key: i16, word: &str, difference: &Difference) -> Option<&'static str> {
-    let says = |expected: &str, got: &str| expected.is_empty() || expected == got;
-    let found = ACCEPTED.iter().find(|row| {
-        row.key == key
-            && (row.words.is_empty() || row.words.contains(&word))
-            && difference.path.starts_with(row.path)
-            && says(row.values.0, &difference.broker)
-            && says(row.values.1, &difference.kordon)
-    });
-    if let Some(row) = found {
-        return Some(row.why);
-    }
-    // Broker texts print the request and the broker's own names; codes are what is compared.
-    let texts = ["ErrorMessage", "AcknowledgeErrorMessage"];
-    let last = difference.path.rsplit('.').next().unwrap_or_default();
-    texts
-        .contains(&last)
-        .then_some("the text of an error message, which embeds the broker's print of the request")
 }
 
 /// Runs the differential.
@@ -325,7 +219,7 @@ fn one<'u>(
     let kordon = comparable(stage, Side::Kordon, key, version, &b);
     let mut fine = true;
     for found in differences(&broker, &kordon) {
-        match excuse(key, variant.word, &found) {
+        match excuse(key, &[variant.word], &found) {
             Some(why) => tally.accept(&format!("{}: {why}", api.name)),
             None => {
                 fine = false;

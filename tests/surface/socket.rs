@@ -6,7 +6,7 @@ use kordon::apis::{self, layout};
 use kordon::wire::header::{self, RequestHeader};
 use kordon::wire::tree::{self, StructNode};
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// Longer than any broker of the lab takes for an answer that comes at all.
@@ -34,7 +34,19 @@ pub struct Socket {
 impl Socket {
     /// Connects to `host:port`.
     pub fn open(addr: &str) -> Socket {
-        let stream = TcpStream::connect(addr).unwrap_or_else(|e| panic!("{addr}: {e}"));
+        Socket::open_from(addr, "127.0.0.1")
+    }
+
+    /// Connects from a local address, which is who the peer takes the client to be.
+    pub fn open_from(addr: &str, source: &str) -> Socket {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let source: SocketAddr = format!("{source}:0").parse().unwrap();
+        socket.bind(&source.into()).unwrap();
+        let peer = addr.to_socket_addrs().unwrap().find(SocketAddr::is_ipv4);
+        let connected = socket.connect(&peer.unwrap().into());
+        connected.unwrap_or_else(|e| panic!("{addr}: {e}"));
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
         Socket { stream, next: 1 }
@@ -42,7 +54,12 @@ impl Socket {
 
     /// Connects and authenticates by SASL/PLAIN, the password being the name.
     pub fn open_as(addr: &str, user: &str) -> Socket {
-        let mut socket = Socket::open(addr);
+        Socket::open(addr).log_in(user)
+    }
+
+    /// Authenticates by SASL/PLAIN, the password being the name.
+    pub fn log_in(self, user: &str) -> Socket {
+        let mut socket = self;
         let mut handshake = request(17);
         handshake.set_text("Mechanism", Some("PLAIN"));
         let answer = socket.call(17, 1, &handshake);

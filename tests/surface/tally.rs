@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+/// The test that counts.
+const TEST: &str = env!("CARGO_CRATE_NAME");
 /// Failures of one kind that are printed in full.
 const PRINTED_MAX: usize = 6;
 
@@ -41,26 +43,31 @@ impl Tally {
         *self.accepted.entry(reason.to_owned()).or_default() += 1;
     }
 
+    /// How many failed.
+    pub fn failed(&self) -> usize {
+        self.failed.values().map(Vec::len).sum()
+    }
+
     /// A scenario that could not run.
     pub fn skip(&mut self, what: &str, reason: &str) {
-        println!("surface: {what} SKIPPED: {reason}");
+        println!("{TEST}: {what} SKIPPED: {reason}");
         self.skipped.push(what.to_owned());
     }
 
     /// Prints everything; whether all is well.
     pub fn finish(&self, all_required: bool) -> bool {
         for (reason, count) in &self.accepted {
-            println!("surface: {count} accepted: {reason}");
+            println!("{TEST}: {count} accepted: {reason}");
         }
         for (kind, whats) in &self.failed {
-            println!("surface: FAILED {kind}: {}", whats.len());
+            println!("{TEST}: FAILED {kind}: {}", whats.len());
             for what in whats.iter().take(PRINTED_MAX) {
                 println!("    {what}");
             }
         }
-        let failed: usize = self.failed.values().map(Vec::len).sum();
+        let failed = self.failed();
         let (passed, skipped) = (self.passed, self.skipped.len());
-        println!("surface: {passed} passed, {failed} failed, {skipped} skipped");
+        println!("{TEST}: {passed} passed, {failed} failed, {skipped} skipped");
         failed == 0 && (skipped == 0 || !all_required)
     }
 }

@@ -1,0 +1,195 @@
+//! Random rules in the words of both sides: ACLs for a broker, policies for Kordon.
+
+use crate::lab::dice::Dice;
+use crate::socket::request;
+use kordon::wire::tree::StructNode;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Users who log in; each has a listener at Kordon and a password at the strict broker.
+pub const USERS: [&str; 5] = ["ann", "bob", "eve", "uwe", ROOT];
+/// The super user among them.
+pub const ROOT: &str = "root";
+/// Where clients connect from.
+pub const HOSTS: [&str; 2] = ["127.0.0.1", "127.0.0.2"];
+/// Rules of one set, at most.
+const RULES_MAX: usize = 60;
+
+const TOPIC: i64 = 2;
+const GROUP: i64 = 3;
+const CLUSTER: i64 = 4;
+const TRANSACTIONAL_ID: i64 = 5;
+
+/// Kafka's operations from code 2 on.
+const OPERATIONS: [&str; 11] = [
+    "All",
+    "Read",
+    "Write",
+    "Create",
+    "Delete",
+    "Alter",
+    "Describe",
+    "ClusterAction",
+    "DescribeConfigs",
+    "AlterConfigs",
+    "IdempotentWrite",
+];
+
+/// One rule, one ACL.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    allow: bool,
+    /// A user's name or `*`.
+    user: &'static str,
+    /// An address or `*`.
+    host: &'static str,
+    /// Kafka's code.
+    operation: i64,
+    /// Kafka's code of the resource type.
+    kind: i64,
+    prefixed: bool,
+    name: String,
+}
+
+/// A random set. `names`: what requests will name, topics, groups and transactional ids alike.
+pub fn random(dice: &mut Dice, names: &[String]) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for _ in 0..dice.below(RULES_MAX) {
+        let kind = *dice.pick(&[TOPIC, TOPIC, TOPIC, GROUP, GROUP, TRANSACTIONAL_ID, CLUSTER]);
+        let (prefixed, name) = match (kind, dice.below(10)) {
+            (CLUSTER, _) => (false, "kafka-cluster".to_owned()),
+            (_, 0) => (false, "*".to_owned()),
+            (_, 1..=4) => (false, dice.pick(names).clone()),
+            _ => {
+                let name = dice.pick(names);
+                (true, name[..=dice.below(name.len())].to_owned())
+            }
+        };
+        let host = match dice.below(4) {
+            0 => *dice.pick(&HOSTS),
+            _ => "*",
+        };
+        let user = match dice.below(6) {
+            0 => "*",
+            _ => *dice.pick(&USERS),
+        };
+        let operation = match dice.below(4) {
+            0 => 0,
+            _ => dice.below(OPERATIONS.len()),
+        };
+        let rule = Rule {
+            allow: !dice.once_in(5),
+            user,
+            host,
+            operation: operation as i64 + 2,
+            kind,
+            prefixed,
+            name,
+        };
+        // The test's own user must stay able to create a topic: by that it sees which rules are
+        // in force.
+        let blinds = !rule.allow
+            && (rule.user, rule.kind, rule.name.as_str()) == ("*", TOPIC, "*")
+            && rule.host != HOSTS[1]
+            && matches!(OPERATIONS[operation], "All" | "Create");
+        // A broker keeps one of two equal ACLs.
+        if !blinds && !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+    rules
+}
+
+/// A CreateAcls request for the rules.
+pub fn acls(rules: &[Rule]) -> StructNode {
+    let mut create = request(30);
+    for rule in rules {
+        let mut element = create.element("Creations");
+        element
+            .set_int("ResourceType", rule.kind)
+            .set_text("ResourceName", Some(&rule.name))
+            .set_int("ResourcePatternType", if rule.prefixed { 4 } else { 3 })
+            .set_text("Principal", Some(&format!("User:{}", rule.user)))
+            .set_text("Host", Some(rule.host))
+            .set_int("Operation", rule.operation)
+            .set_int("PermissionType", if rule.allow { 3 } else { 2 });
+        create.structs_mut("Creations").push(element);
+    }
+    create
+}
+
+/// The rules as a policy file; `mark` is in it, so that no two sets are the same file.
+pub fn policies(rules: &[Rule], mark: usize) -> String {
+    let mut by_subject: BTreeMap<(&str, &str), Vec<&Rule>> = BTreeMap::new();
+    for rule in rules {
+        by_subject
+            .entry((rule.user, rule.host))
+            .or_default()
+            .push(rule);
+    }
+    let mut out = String::new();
+    policy(&mut out, &format!("mark{mark}"), "nobody-at-all", "*");
+    line(&mut out, true, "Read", "topics: [\"nothing\"]");
+    for (at, ((user, host), rules)) in by_subject.iter().enumerate() {
+        policy(&mut out, &format!("set{at}"), user, host);
+        for rule in rules {
+            let name = match rule.prefixed {
+                true => format!("[\"{}*\"]", rule.name),
+                false => format!("[\"{}\"]", rule.name),
+            };
+            let target = match rule.kind {
+                TOPIC => format!("topics: {name}"),
+                GROUP => format!("groups: {name}"),
+                TRANSACTIONAL_ID => format!("transactionalIds: {name}"),
+                _ => "cluster: true".to_owned(),
+            };
+            let operation = OPERATIONS[rule.operation as usize - 2];
+            line(&mut out, rule.allow, operation, &target);
+        }
+    }
+    out
+}
+
+fn policy(out: &mut String, name: &str, user: &str, host: &str) {
+    let hosts = match host {
+        "*" => String::new(),
+        host => format!("  hosts: [\"{host}\"]\n"),
+    };
+    let _ = write!(
+        out,
+        "---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {{name: {name}}}
+spec:
+  principals: [\"User:{user}\"]
+{hosts}  rules:
+"
+    );
+}
+
+fn line(out: &mut String, allow: bool, operation: &str, target: &str) {
+    let verb = if allow { "allow" } else { "deny" };
+    let _ = writeln!(out, "    - {{{verb}: [{operation}], {target}}}");
+}
+
+/// The rules that can concern a user at a host, for a failure's message.
+pub fn show(rules: &[Rule], user: &str) -> String {
+    let mine = rules.iter().filter(|r| r.user == user || r.user == "*");
+    let lines = mine.map(|r| {
+        let verb = if r.allow { "allow" } else { "deny" };
+        let operation = OPERATIONS[r.operation as usize - 2];
+        let star = if r.prefixed { "*" } else { "" };
+        let kind = match r.kind {
+            TOPIC => "topic",
+            GROUP => "group",
+            CLUSTER => "cluster",
+            _ => "transactional id",
+        };
+        format!(
+            "{verb} {operation} {kind} `{}{star}` from {}",
+            r.name, r.host
+        )
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
