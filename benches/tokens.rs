@@ -31,8 +31,10 @@ struct Signer {
     algorithm: &'static str,
     jwk: Value,
     public: ParsedPublicKey,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 fn main() -> Outcome<()> {
     println!(

@@ -88,6 +88,19 @@ async fn keys_come_from_a_url_and_go_to_the_cache_file() {
     assert_eq!(kept["issuer"], ISSUER);
 }
 
+/// What `/readyz` says, once it says this as well.
+async fn ready_with(lab: &Lab, note: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let (code, text) = lab.http("/readyz").unwrap();
+        if code == 200 && text.contains(note) {
+            return text;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{code} {text}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_starts_during_an_outage_with_the_keys_of_the_cache_file() {
     let idp = Idp::new(&json!({}));
@@ -96,9 +109,7 @@ async fn a_proxy_starts_during_an_outage_with_the_keys_of_the_cache_file() {
     let lab = lab(jwks(&idp, Some(&path)));
     assert_eq!(says(&lab, &token("alice")).await, "");
     // It serves, and says what is wrong.
-    let (code, text) = lab.http("/readyz").unwrap();
-    assert_eq!(code, 200);
-    assert!(text.contains("issuers: `https://issuer.example`"), "{text}");
+    let text = ready_with(&lab, "issuers: `https://issuer.example`").await;
     assert!(text.contains("its last keys are used"), "{text}");
     // An answer that is no key set is no better.
     idp.down(false);
