@@ -40,7 +40,7 @@ tiers='
   embedded    3 quick
   demo        1 quick
   policies    1 quick
-  readme      2 quick
+  readme      3 quick
   real       16 full
   surface     7 full
   conformance 8 full

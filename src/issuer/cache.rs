@@ -42,7 +42,7 @@ pub(super) enum Unused {
     /// The system says why.
     #[error("it cannot be read: {0}")]
     Unreadable(io::ErrorKind),
-    /// Not what [`write`] writes.
+    /// Not what [`write()`] writes.
     #[error("it is broken")]
     Broken,
     /// Another issuer's, or from another URL.

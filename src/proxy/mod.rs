@@ -5,7 +5,7 @@
 //! * [`connection`]: one client connection from its first byte to its last
 //! * [`prove`]: whether what a client brings proves who it is
 //! * [`recheck`]: connections that end with their certificate
-//! * [`forward`]: the client's own token on its way to the broker
+//! * `forward`: the client's own token on its way to the broker
 //! * [`client`]: what is known of the client of a connection
 //! * [`request`], [`weigh`], [`response`]: one message
 //! * [`passage`]: large Produce requests, from socket to socket

@@ -157,7 +157,7 @@ async fn what_is_refused_is_refused_wherever_it_stands_and_the_rest_is_written()
     let refused = [
         ("secret.a", 29),
         ("nowhere", 29),
-        ("__consumer_offsets", 17),
+        ("__consumer_offsets", 29),
         ("open.none", 3),
     ];
     for (topic, code) in refused {
@@ -700,7 +700,7 @@ fn some_requests(random: &mut Random, topics: &[String; 2], next_id: &mut i32) -
             let (topic, code) = [
                 ("secret.a", 29),
                 ("nowhere", 29),
-                ("__transaction_state", 17),
+                ("__transaction_state", 29),
             ][random.below(3)];
             // At a boundary between topics: in front, or behind all others.
             let at = random.below(2) * parts.len();

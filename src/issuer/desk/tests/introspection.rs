@@ -162,7 +162,8 @@ async fn there_are_only_so_many_questions_at_once() {
 async fn a_flood_of_bad_tokens_does_not_push_out_the_good_ones() {
     let (idp, asker, _dir) = idp(&active()).await;
     asker.ask("good").await.unwrap();
-    let until = clock::now() + PATIENCE;
+    // However long it takes to fill the table.
+    let until = clock::now() + Duration::from_secs(3600);
     for number in 0..2 * ANSWERS_MAX as u64 {
         let mut digest = [0; 32];
         digest[..8].copy_from_slice(&number.to_le_bytes());
