@@ -107,7 +107,7 @@ deny() { "$KORDON_CACHE/tools/bin/cargo-deny" "$@"; }
 tier_unit() { cargo test --locked --lib --bins && cargo test --locked --doc; }
 tier_layouts() { cargo test --locked --test layouts; }
 tier_policy() { cargo test --locked --test policy_oracle --test policy_compare; }
-tier_authorizer() { cargo test --locked --test authorizer; }
+tier_authorizer() { cargo test --locked --test authorizer -- --seed "${KORDON_SEED:-7}"; }
 tier_embedded() { cargo test --locked --test embedded; }
 tier_it() { cargo test --locked --test it; }
 tier_demo() { kordon demo --once; }
@@ -125,7 +125,8 @@ tier_helm() {
 }
 tier_real() { cargo test --locked --test real; }
 tier_surface() { cargo test --locked --test surface; }
-tier_conformance() { cargo test --locked --test conformance; }
+# One seed here, so that a change is judged by what it changes; others by hand.
+tier_conformance() { cargo test --locked --test conformance -- --seed "${KORDON_SEED:-7}"; }
 # libFuzzer is C++.
 tier_fuzz() {
   need c++

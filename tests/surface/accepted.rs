@@ -35,6 +35,8 @@ const ACLS: &str = "the broker behind has no authorizer; ACLs are Kordon's polic
 const TOKENS: &str = "a delegation token would carry the proxy's power: 61 (threat 40)";
 
 const CONTROL: &str = "control batches are refused before the broker is asked (threat 22)";
+const INTERNAL: &str = "an internal topic is refused before anybody looks at the producer's state";
+const EMPTY: &str = "a broker fails on an empty name";
 const ID_TOLD: &str = "a broker tells the id of a topic that may not be read";
 const SHARE_FETCH: &str = "a broker fails with -1 on an unknown topic id; here it answers 100";
 const ADDRESSES: &str = "settings that hold the brokers' addresses are hidden";
@@ -69,7 +71,15 @@ const ACCEPTED: &[Accepted] = &[
     row(77, &[], "Groups.Members.ClientHost", ("", ""), PEER),
     row(89, &[], "Groups.Members.ClientHost", ("", ""), PEER),
     row(88, &[], "ErrorCode", ("130", "29"), ILLEGAL),
+    row(75, &[], "Topics.ErrorCode", ("-1", "29"), EMPTY),
     row(0, &["control"], "", ("", ""), CONTROL),
+    row(
+        0,
+        &[],
+        "Responses.PartitionResponses.ErrorCode",
+        ("49", "17"),
+        INTERNAL,
+    ),
     row(10, &["kind"], "Coordinators.ErrorCode", ("0", "31"), SHARE),
     row(10, &["kind"], "Coordinators.Host", ("", "\"\""), SHARE),
     row(10, &["kind"], "Coordinators.NodeId", ("1", "-1"), SHARE),
