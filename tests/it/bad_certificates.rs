@@ -30,7 +30,7 @@ fn fixture(text: &str) -> CertificateDer<'static> {
 }
 
 fn fixture_key() -> KeyPair {
-    KeyPair::from_pem(include_str!("data/weak.key")).unwrap()
+    KeyPair::from_pem(include_str!("data/weak-key.pem")).unwrap()
 }
 
 /// A client's certificate named `alice`, changed by `adapt`, and the chain above it.
