@@ -166,3 +166,6 @@ pub(super) fn status(identities: &Identities) -> Vec<IdentityStatus> {
     };
     identities.all().map(status).collect()
 }
+
+#[cfg(test)]
+mod tests;
