@@ -21,6 +21,9 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf
 const FOOT: &str = "<p><a href=\"/metrics\">metrics</a> · <a href=\"/api/status\">this as JSON</a> \
     · <a href=\"/policies\">policies</a> · <a href=\"/readyz\">readiness</a></p>\n</body></html>\n";
 
+/// How many names of an identity stand on the page; `/api/status` has all.
+const NAMES_SHOWN: usize = 10;
+
 /// The page.
 pub(super) fn render(status: &Status) -> String {
     let mut out = String::from(HEAD);
@@ -66,6 +69,7 @@ fn body(status: &Status, out: &mut String) -> fmt::Result {
     }
 
     out.push_str("</table>\n");
+    upstream(status, out)?;
     if !status.expiries.is_empty() {
         out.push_str("<h2>Certificates</h2>\n<table><tr><th>of<th>listener<th>ends</tr>\n");
         for one in &status.expiries {
@@ -112,6 +116,29 @@ fn body(status: &Status, out: &mut String) -> fmt::Result {
         policy.files.len(),
         Text(&policy.digest)
     )
+}
+
+/// As whom broker connections are opened.
+fn upstream(status: &Status, out: &mut String) -> fmt::Result {
+    out.push_str("<h2>To the brokers</h2>\n<table><tr><th>connections of<th>SASL<th>as");
+    out.push_str("<th>certificate</tr>\n");
+    for one in &status.upstream {
+        write!(out, "<tr><td>{}", Text(one.whose))?;
+        for name in one.names.iter().take(NAMES_SHOWN) {
+            write!(out, "<br><code>{}</code>", Text(name))?;
+        }
+        match one.names.len().saturating_sub(NAMES_SHOWN) {
+            0 => {}
+            more => write!(out, "<br>and {more} more")?,
+        }
+        let none = "none";
+        let mechanism = Text(one.mechanism.unwrap_or(none));
+        let name = Text(one.name.as_deref().unwrap_or_default());
+        let certificate = Text(one.certificate.as_deref().unwrap_or(none));
+        writeln!(out, "<td>{mechanism}<td>{name}<td>{certificate}</tr>")?;
+    }
+    out.push_str("</table>\n");
+    Ok(())
 }
 
 /// Whose tokens are believed, where there are any.

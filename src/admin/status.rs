@@ -15,6 +15,8 @@ use crate::telemetry::audit::rfc3339_ms;
 pub trait StatusSource: Send + Sync {
     /// The listeners, in the order of the configuration.
     fn listeners(&self) -> Vec<ListenerStatus>;
+    /// As whom broker connections are opened: everybody's, then the others.
+    fn upstream(&self) -> Vec<IdentityStatus>;
     /// The policies in force.
     fn policy(&self) -> PolicyStatus;
 }
@@ -60,6 +62,25 @@ pub struct BrokerStatus {
     pub advertised: String,
 }
 
+/// As whom some clients' broker connections are opened. No secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct IdentityStatus {
+    /// `everybody` (whom no other entry names), `listeners` or `principals`.
+    pub whose: &'static str,
+    /// Which of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// The SASL mechanism.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<&'static str>,
+    /// The user or client id, or that it is the client's own token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The subject of the client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
 /// The policies in force.
 #[derive(Clone, Debug, Serialize)]
 pub struct PolicyStatus {
@@ -81,7 +102,7 @@ pub struct PolicyStatus {
 pub struct ExpiryStatus {
     /// `listener`, `revocation_list` or `upstream`.
     pub what: &'static str,
-    /// The configured name; empty for the upstream.
+    /// The configured name; of the upstream, which identity, empty for everybody's.
     pub listener: String,
     /// When it ends.
     #[serde(serialize_with = "rfc3339")]
@@ -117,6 +138,8 @@ pub struct Status {
     pub notes: BTreeMap<String, String>,
     /// The listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// As whom broker connections are opened.
+    pub upstream: Vec<IdentityStatus>,
     /// When certificates and revocation lists end.
     pub expiries: Vec<ExpiryStatus>,
     /// Open connections by tenant, then by listener.
@@ -140,6 +163,7 @@ impl Status {
             reason,
             notes: state.readiness.notes(),
             listeners: state.source.listeners(),
+            upstream: state.source.upstream(),
             expiries: ExpiryStatus::all(&state.recorder),
             connections: state.recorder.connections(),
             policy_age_seconds: age.unwrap_or_default().as_secs(),

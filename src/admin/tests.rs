@@ -34,6 +34,16 @@ impl StatusSource for Fixed {
         }]
     }
 
+    fn upstream(&self) -> Vec<IdentityStatus> {
+        vec![IdentityStatus {
+            whose: "principals",
+            names: (0..11).map(|at| format!("User:<{at}>")).collect(),
+            mechanism: Some("PLAIN"),
+            name: Some("a&b".into()),
+            certificate: Some("CN=<kordon>".into()),
+        }]
+    }
+
     fn policy(&self) -> PolicyStatus {
         PolicyStatus {
             authorization: true,
@@ -363,6 +373,9 @@ fn a_clock_that_was_set_back_does_not_break_the_status() {
     struct Future;
     impl StatusSource for Future {
         fn listeners(&self) -> Vec<ListenerStatus> {
+            Vec::new()
+        }
+        fn upstream(&self) -> Vec<IdentityStatus> {
             Vec::new()
         }
         fn policy(&self) -> PolicyStatus {

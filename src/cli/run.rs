@@ -1,6 +1,7 @@
 //! `kordon run`: reads the configuration, opens the listeners, and serves until SIGTERM.
 
 mod files;
+mod identities;
 mod units;
 mod watched;
 
@@ -17,7 +18,8 @@ use tokio::sync::watch;
 
 use super::users::UserTables;
 use crate::admin::{
-    AdminState, BrokerStatus, IssuerStatus, ListenerStatus, PolicyStatus, Readiness, StatusSource,
+    AdminState, BrokerStatus, IdentityStatus, IssuerStatus, ListenerStatus, PolicyStatus,
+    Readiness, StatusSource,
 };
 use crate::config::{Authorization, Config, Guards};
 use crate::identity::issuers::{Issuer, Issuers};
@@ -25,7 +27,6 @@ use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings, TokenSource};
 use crate::identity::token::Verifier;
 use crate::issuer::desk::Desk;
-use crate::issuer::token;
 use crate::net::listen::{self, Accepted, Doors};
 use crate::policy::PolicySet;
 use crate::problem::Problems;
@@ -40,10 +41,9 @@ use crate::telemetry::PolicyInForce;
 use crate::telemetry::Recorder;
 use crate::telemetry::audit::{Audit, DIGEST_DIGITS};
 use crate::upstream::Cluster;
-use crate::upstream::dial::Dialer;
-use crate::upstream::sasl::Credentials;
 use crate::{apis, clock};
 
+use identities::Sources;
 use watched::{Unit, Watch, Watched};
 
 /// Why a process that has just started is not ready.
@@ -138,7 +138,7 @@ impl Running {
         let recorder = Recorder::new(|key| apis::lookup(key).map(|api| api.name));
         let mut desk = Desk::default();
         let listeners = listeners(&config, &users, &doors, &mut desk, &recorder, &mut problems);
-        let dialer = dialer(&config, &mut problems);
+        let identities = identities::identities(&config.upstream, &mut problems);
         let audit = match Audit::start(config.audit.clone(), &recorder) {
             Ok(audit) => Some(audit),
             Err(error) => {
@@ -146,14 +146,12 @@ impl Running {
                 None
             }
         };
-        let (Some(dialer), Some(audit), false) = (dialer, audit, problems.has_errors()) else {
+        let (Some((identities, sources)), Some(audit), false) =
+            (identities, audit, problems.has_errors())
+        else {
             return Err(problems);
         };
-        let (credentials, source) = match &config.upstream.sasl {
-            Some(settings) => settings.credentials(),
-            None => (Credentials::None, None),
-        };
-        let dialer = dialer.with_credentials(credentials);
+        let dialer = identities.everybody().dialer.clone();
         for warning in &problems.list {
             let place = warning.place.as_ref().map(ToString::to_string);
             tracing::warn!(place, "{}", warning.message);
@@ -166,6 +164,7 @@ impl Running {
         let proxy = Arc::new(Proxy {
             snapshot: ArcSwap::from_pointee(snapshot),
             cluster: Arc::new(Cluster::new(dialer, config.upstream.bootstrap.clone())),
+            identities,
             listeners,
             recorder,
             audit,
@@ -183,10 +182,8 @@ impl Running {
         for listener in &proxy.listeners {
             units::listener_expiry(&proxy.recorder, listener);
         }
-        if let Some(settings) = &config.upstream.tls {
-            units::upstream_expiry(&proxy.recorder, settings);
-        }
-        Self::serve(proxy, &config, units, desk, doors, changes, source)
+        identities::expiries(&proxy, &config.upstream);
+        Self::serve(proxy, &config, units, desk, doors, changes, sources)
     }
 
     fn serve(
@@ -196,7 +193,7 @@ impl Running {
         desk: Desk,
         doors: Doors,
         changes: listen::Changes,
-        source: Option<token::TokenSource>,
+        sources: Sources,
     ) -> Result<Running, Problems> {
         let mut problems = Problems::default();
         for listener in &proxy.listeners {
@@ -252,7 +249,7 @@ impl Running {
             workers: Arc::clone(&workers),
             desk,
             changes,
-            source,
+            sources,
             admin: admin.and_then(|(_, bound)| bound.ok()),
             state,
             ended,
@@ -329,7 +326,7 @@ struct Control {
     workers: Arc<Workers>,
     desk: Desk,
     changes: listen::Changes,
-    source: Option<token::TokenSource>,
+    sources: Sources,
     admin: Option<std::net::TcpListener>,
     state: AdminState,
     ended: watch::Receiver<bool>,
@@ -352,7 +349,7 @@ impl Control {
             workers,
             desk,
             changes,
-            source,
+            sources,
             admin,
             state,
             mut ended,
@@ -375,8 +372,8 @@ impl Control {
                 Some(trouble) => notes.note("issuers", trouble),
                 None => notes.clear("issuers"),
             });
-            if let Some(source) = source {
-                let told = super::tokens::told(proxy.recorder.clone(), readiness.clone());
+            for (whom, source) in sources {
+                let told = super::tokens::told(&whom, proxy.recorder.clone(), readiness.clone());
                 tokio::task::spawn_local(source.run(told));
             }
             let cluster = Arc::clone(&proxy.cluster);
@@ -521,19 +518,6 @@ fn issuer(
     }
 }
 
-fn dialer(config: &Config, problems: &mut Problems) -> Option<Dialer> {
-    match &config.upstream.tls {
-        None => Some(Dialer::new(None)),
-        Some(settings) => match crate::net::tls::client_config(settings) {
-            Ok(config) => Some(Dialer::new(Some(config))),
-            Err(error) => {
-                say(problems, &error);
-                None
-            }
-        },
-    }
-}
-
 fn say(problems: &mut Problems, error: &crate::net::tls::TlsError) {
     let problem = problems.error_without_place(error.to_string());
     if let Some(help) = error.help() {
@@ -556,6 +540,10 @@ impl StatusSource for Proxy {
                 .collect(),
         };
         self.listeners.iter().map(status).collect()
+    }
+
+    fn upstream(&self) -> Vec<IdentityStatus> {
+        identities::status(&self.identities)
     }
 
     fn policy(&self) -> PolicyStatus {

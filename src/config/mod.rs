@@ -5,6 +5,7 @@
 mod audit;
 pub mod file;
 pub mod guards;
+mod identities;
 mod identity;
 mod jwks;
 mod limits;
@@ -24,6 +25,7 @@ use crate::broker::BrokerAddr;
 use crate::identity::settings::IdentitySettings;
 use crate::net::settings::{ClientTls, ListenerSettings};
 use crate::problem::Problems;
+use crate::upstream::identities::UpstreamIdentity;
 use crate::upstream::sasl;
 
 pub use guards::Guards;
@@ -61,6 +63,8 @@ pub struct Upstream {
     pub tls: Option<ClientTls>,
     /// How the proxy proves itself to brokers beside TLS; `None`: it does not.
     pub sasl: Option<sasl::Settings>,
+    /// As whom some clients' connections are opened instead.
+    pub identities: Vec<UpstreamIdentity>,
 }
 
 /// One listener.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::overlap::{self, Ports};
 use super::{
-    AuditSettings, Authorization, Config, Guards, Upstream, audit, file, guards, limits, listener,
-    upstream,
+    AuditSettings, Authorization, Config, Guards, Upstream, audit, file, guards, identities,
+    limits, listener, upstream,
 };
 use crate::document::{self, Fields, Node, Value, substitute};
 use crate::policy::parse;
@@ -198,12 +198,13 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     fields.finish(problems);
 
     parts.limits = limits::limits(limits_node, problems);
-    parts.upstream = upstream_node.and_then(|n| upstream::upstream(n, paths, problems));
     let token_bytes = parts.limits.token_bytes;
     parts.listeners = listeners.map_or(Vec::new(), |n| {
         listener::listeners(n, token_bytes, paths, problems)
     });
-    upstream::check_forward(parts.upstream.as_ref(), &parts.listeners, problems);
+    let named = identities::Listeners::of(listeners, &parts.listeners);
+    parts.upstream = upstream_node.and_then(|n| upstream::upstream(n, &named, paths, problems));
+    identities::check_forward(parts.upstream.as_ref(), &parts.listeners, problems);
     parts.policies = policies.and_then(|n| paths.directory(n, problems));
     parts.authorization = match authorization {
         Some(node) => read_authorization(node, problems),

@@ -17,6 +17,7 @@ use crate::quota::spec::QuotaName;
 use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
 use crate::telemetry::audit::{AuditFile, AuditSink};
 
+mod identities;
 mod oauthbearer;
 mod passwords;
 mod upstream;

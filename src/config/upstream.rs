@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::identities::{self, Listeners};
 use super::read::Paths;
-use super::{Upstream, listener, outside};
+use super::{Upstream, outside};
 use crate::broker::BrokerAddr;
 use crate::document::{Entry, Fields, Node};
 use crate::identity::scram::Hash;
-use crate::identity::settings::IdentitySettings;
 use crate::issuer::assertion::{Algorithm, Signer};
 use crate::issuer::token::{ClientProof, TokenSettings};
 use crate::net::settings::ClientTls;
@@ -15,11 +15,17 @@ use crate::problem::Problems;
 use crate::secret::Secret;
 use crate::upstream::sasl::Settings;
 
-pub(super) fn upstream(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Upstream> {
+pub(super) fn upstream(
+    node: &Node,
+    listeners: &Listeners<'_>,
+    paths: &Paths,
+    problems: &mut Problems,
+) -> Option<Upstream> {
     let mut fields = Fields::of(node, problems)?;
     let bootstrap = fields.require("bootstrap", problems);
     let tls_node = fields.take("tls");
     let sasl_entry = fields.entry("sasl");
+    let identities = fields.take("identities");
     fields.finish(problems);
     let items = bootstrap
         .and_then(|n| n.list_not_empty(problems))
@@ -36,8 +42,18 @@ pub(super) fn upstream(node: &Node, paths: &Paths, problems: &mut Problems) -> O
         }
         Some(sasl)
     });
+    let identities = identities.map(|node| {
+        let surroundings = identities::Surroundings {
+            listeners,
+            bootstrap: &bootstrap,
+            has_tls: tls_node.is_some(),
+            paths,
+        };
+        identities::identities(node, &surroundings, problems)
+    });
     Some(Upstream {
         bootstrap,
+        identities: identities.unwrap_or_default(),
         tls: match tls {
             Some(tls) => Some(tls?),
             None => None,
@@ -73,7 +89,12 @@ fn client_tls(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Cli
 }
 
 /// SASL without TLS: a secret that crosses the network is an error, a proof of it a warning.
-fn in_clear(sasl: &Settings, entry: &Entry, bootstrap: &[BrokerAddr], problems: &mut Problems) {
+pub(super) fn in_clear(
+    sasl: &Settings,
+    entry: &Entry,
+    bootstrap: &[BrokerAddr],
+    problems: &mut Problems,
+) {
     let what = match sasl {
         Settings::Scram { .. } => {
             problems
@@ -112,7 +133,7 @@ fn is_loopback(broker: &BrokerAddr) -> bool {
 
 const MECHANISMS: &str = "`oauthbearer`, `plain`, `scramSha256`, `scramSha512` and `forward`";
 
-fn sasl(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Settings> {
+pub(super) fn sasl(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Settings> {
     let mut fields = Fields::of(node, problems)?;
     let keys = [
         "oauthbearer",
@@ -251,33 +272,4 @@ fn assertion(node: &Node, paths: &Paths, problems: &mut Problems) -> Option<Clie
         return None;
     }
     Some(ClientProof::Assertion(secret))
-}
-
-/// Where clients' tokens are sent on, each client needs one.
-pub(super) fn check_forward(
-    upstream: Option<&Upstream>,
-    listeners: &[listener::Read],
-    problems: &mut Problems,
-) {
-    let Some(Settings::Forward) = upstream.and_then(|upstream| upstream.sasl.as_ref()) else {
-        return;
-    };
-    for read in listeners {
-        let brings_tokens = match &read.listener.identity {
-            IdentitySettings::Sasl(sasl) => !sasl.oauthbearer.is_empty(),
-            _ => false,
-        };
-        if !brings_tokens {
-            let name = &read.listener.net.name;
-            problems
-                .error(
-                    &read.place,
-                    format!(
-                        "`upstream.sasl.forward` sends clients' tokens on, but those of listener \
-                         `{name}` bring none"
-                    ),
-                )
-                .help("give the listener `sasl: {oauthbearer: …}`");
-        }
-    }
 }

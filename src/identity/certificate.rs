@@ -67,6 +67,13 @@ pub fn principal_of(
     }
 }
 
+/// The subject of a certificate, for people to read; `None`: it is empty or cannot be read.
+pub fn subject(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let subject = distinguished::printed(certificate.subject()).ok()?;
+    Some(subject).filter(|subject| !subject.is_empty())
+}
+
 /// The principal that the leaf certificate `der` names.
 pub fn principal_from_der(
     der: &[u8],

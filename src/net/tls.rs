@@ -22,6 +22,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+use crate::identity::certificate;
 use crate::net::settings::ClientTls;
 
 /// The longest PEM file read, in bytes; a system's whole bundle has about 250 KiB.
@@ -108,9 +109,12 @@ pub fn client_config(settings: &ClientTls) -> Result<Arc<ClientConfig>, TlsError
     Ok(Arc::new(config))
 }
 
-/// When the first certificate in a file ends.
-pub fn expiry(path: &Path) -> Result<Option<SystemTime>, TlsError> {
-    Ok(chain(path)?.first().and_then(|leaf| offer::end_of(leaf)))
+/// When the first certificate in a file ends, and whose it is, where that can be read.
+pub fn shown(path: &Path) -> Result<(Option<SystemTime>, Option<String>), TlsError> {
+    let chain = chain(path)?;
+    let leaf = chain.first();
+    let ends = leaf.and_then(|leaf| offer::end_of(leaf));
+    Ok((ends, leaf.and_then(|leaf| certificate::subject(leaf))))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -148,7 +148,7 @@ pub async fn serve(
     }
     let dialled = match dialled {
         Some(dialled) => Ok(dialled),
-        None => place.dial(proxy.cluster.dialer()).await,
+        None => place.dial(place.dialer(&who.principal)).await,
     };
     let Ok((addr, upstream)) = dialled else {
         return;
@@ -310,6 +310,14 @@ impl Place<'_> {
         }
     }
 
+    /// As whom the broker connection of this principal is opened.
+    fn dialer(&self, principal: &Principal) -> &Dialer {
+        let identities = &self.proxy.identities;
+        &identities
+            .choose(&self.listener.name, &principal.name)
+            .dialer
+    }
+
     /// A broker connection for the client.
     async fn dial(&self, dialer: &Dialer) -> Result<(BrokerAddr, Dialled), DialError> {
         let dialled = self.proxy.cluster.dial(self.target, dialer).await;
@@ -354,17 +362,15 @@ impl Place<'_> {
             let message = read_frame(stream, buffer).await?;
             let mut step = handshake.step(&message, offered);
             if let Step::Prove(evidence) = step {
-                let forwards = matches!(
-                    self.proxy.cluster.dialer().credentials(),
-                    Credentials::Forward
-                );
-                let token = evidence.bearer().filter(|_| forwards).map(str::to_owned);
+                let forward = self.proxy.identities.forward();
+                let token = evidence.bearer().filter(|_| forward).map(str::to_owned);
                 let mut outcome = prove::prove(offered, evidence, self.certificate.as_ref()).await;
                 if let Ok(Outcome::Proven(proven, _)) = &mut outcome
-                    && forwards
+                    && let dialer = self.dialer(&proven.principal)
+                    && let Credentials::Forward = dialer.credentials()
                     && handshake.accept(proven).is_ok()
                 {
-                    match self.forward(&token?, proven).await? {
+                    match self.forward(&token?, proven, dialer).await? {
                         Ok(open) => dialled = Some(open),
                         Err(failure) => outcome = Err(failure),
                     }
@@ -410,15 +416,15 @@ impl Place<'_> {
         &self,
         token: &str,
         proven: &mut Proven,
+        dialer: &Dialer,
     ) -> Option<Result<(BrokerAddr, Dialled), Failure>> {
-        let cluster = &self.proxy.cluster;
         let token = forward::token(token, proven);
         let credentials = Credentials::Forwarded(token.clone());
-        let dialer = cluster.dialer().clone().with_credentials(credentials);
+        let dialer = dialer.clone().with_credentials(credentials);
         match self.dial(&dialer).await {
             Ok(open) => {
                 forward::bound(proven, open.1.session.as_ref().map(Session::granted));
-                cluster.brought(token);
+                self.proxy.cluster.brought(token);
                 Some(Ok(open))
             }
             Err(error) => forward::refusal(error.sasl()?).map(Err),

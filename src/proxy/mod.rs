@@ -42,6 +42,7 @@ use crate::session::fetch_sessions::FetchSessions;
 use crate::telemetry::Recorder;
 use crate::telemetry::audit::Audit;
 use crate::upstream::Cluster;
+use crate::upstream::identities::Identities;
 
 use listener::Listener;
 use snapshot::Snapshot;
@@ -63,6 +64,8 @@ pub struct Proxy {
     pub snapshot: ArcSwap<Snapshot>,
     /// The brokers.
     pub cluster: Arc<Cluster>,
+    /// As whom clients' broker connections are opened.
+    pub identities: Identities,
     /// Where clients connect, in the order of the configuration.
     pub listeners: Vec<Listener>,
     /// The numbers.

@@ -131,8 +131,8 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
             page.each(metric, labels, &process.token_fetches);
         }
         names::UPSTREAM_TOKEN_EXPIRY => {
-            if let Some(expiry) = *store::lock(&process.token_expiry) {
-                page.sample(metric, "", &[], epoch_seconds(expiry));
+            if let Some(expiry) = store::lock(&process.token_expiry).values().min() {
+                page.sample(metric, "", &[], epoch_seconds(*expiry));
             }
         }
         names::POLICY_GENERATION => {
@@ -152,7 +152,15 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
         }
         names::LISTENER_EXPIRY => expiries(store, metric, Expiring::Listener, page),
         names::LIST_EXPIRY => expiries(store, metric, Expiring::RevocationList, page),
-        names::UPSTREAM_EXPIRY => expiries(store, metric, Expiring::Upstream, page),
+        names::UPSTREAM_EXPIRY => {
+            let all = store::lock(&process.expiries);
+            let upstream = all
+                .iter()
+                .filter(|((what, _), _)| *what == Expiring::Upstream);
+            if let Some(first) = upstream.map(|(_, ends)| *ends).min() {
+                page.sample(metric, "", &[], epoch_seconds(first));
+            }
+        }
         names::CERTIFICATE_ENDS => {
             let labels = CertificateEnd::ALL.iter().map(|l| l.as_str());
             page.each(metric, labels, &process.certificate_ends);

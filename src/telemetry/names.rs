@@ -117,7 +117,7 @@ metrics! {
     UPSTREAM_TOKEN_FETCHES: Counter Count "kordon_upstream_token_fetches_total" ["outcome"]
         "Questions to a token endpoint for a token to authenticate to the brokers with.";
     UPSTREAM_TOKEN_EXPIRY: Gauge Seconds "kordon_upstream_token_expiry_timestamp_seconds" []
-        "When the token fetched last ends.";
+        "When the token fetched last ends; of several identities, the first end.";
 
     POLICY_GENERATION: Gauge Count "kordon_policy_generation" []
         "Number of the policy snapshot in force; grows by one with each change.";
@@ -134,7 +134,7 @@ metrics! {
     LIST_EXPIRY: Gauge Seconds "kordon_revocation_list_expiry_timestamp_seconds" ["listener"]
         "When the first of a listener's revocation lists ends and its clients are refused.";
     UPSTREAM_EXPIRY: Gauge Seconds "kordon_upstream_certificate_expiry_timestamp_seconds" []
-        "When the certificate that is shown to brokers ends.";
+        "When the certificate that is shown to brokers ends; of several, the first end.";
     CERTIFICATE_ENDS: Counter Count "kordon_connections_ended_by_certificate_total" ["cause"]
         "Connections that ended because their client certificate no longer holds (`tls.recheck`).";
 

@@ -88,10 +88,11 @@ impl Recorder {
         add(&self.store.process.reauthentications[outcome as usize], 1);
     }
 
-    /// There is a new token for the brokers, which ends at this moment.
-    pub fn token_fetched(&self, expires: SystemTime) {
+    /// There is a new token for the brokers, which ends at this moment; `identity` tells tokens
+    /// apart and is not shown.
+    pub fn token_fetched(&self, identity: &str, expires: SystemTime) {
         add(&self.store.process.token_fetches[Fetch::Ok as usize], 1);
-        *store::lock(&self.store.process.token_expiry) = Some(expires);
+        store::lock(&self.store.process.token_expiry).insert(identity.into(), expires);
     }
 
     /// The token endpoint gave no token.

@@ -112,8 +112,9 @@ pub(super) struct Process {
     pub dial_failures: [AtomicU64; DialStage::COUNT],
     pub reauthentications: [AtomicU64; Renewal::COUNT],
     pub token_fetches: [AtomicU64; Fetch::COUNT],
-    /// When the proxy's own token for the brokers ends, once there was one.
-    pub token_expiry: Mutex<Option<SystemTime>>,
+    /// When the proxy's own tokens for the brokers end, by the identity that has had one; as many
+    /// as are configured.
+    pub token_expiry: Mutex<BTreeMap<Arc<str>, SystemTime>>,
     pub policy: Mutex<Option<PolicyInForce>>,
     pub policy_reload_failures: AtomicU64,
     pub reload_failures: [AtomicU64; Reloaded::COUNT],

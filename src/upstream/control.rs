@@ -102,19 +102,12 @@ impl Cluster {
         let _ = self.watch.set(watch);
     }
 
-    /// TLS of broker connections from now on; those that are open stay.
-    pub fn replace_tls(&self, config: Arc<rustls::ClientConfig>) {
-        self.dialer.replace_tls(config);
-    }
-
-    /// How brokers are reached unless something else is said.
-    pub fn dialer(&self) -> &Dialer {
-        &self.dialer
-    }
-
-    /// A client brought this token, and a broker believes it. Where tokens are sent on, the
+    /// A client brought this token, and a broker believes it. Where everybody's are sent on, the
     /// proxy's own questions are asked with the newest one.
     pub fn brought(&self, token: Token) {
+        let Credentials::Forward = self.dialer.credentials() else {
+            return; // only some identities send tokens on, and this one is not asked with
+        };
         let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = brought.as_ref().is_none_or(|token| !token.is_valid());
         *brought = Some(token);

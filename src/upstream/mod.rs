@@ -3,12 +3,14 @@
 //!
 //! * [`dial`]: one connection, within time limits
 //! * [`sasl`]: how the proxy proves itself to brokers
+//! * [`identities`]: as whom, for which client
 //! * [`topology`]: what is known of the cluster; pure maps behind a lock
 //! * [`control`]: the proxy's own connection, which asks for what is not known
 
 pub mod control;
 pub mod dial;
 mod frames;
+pub mod identities;
 pub mod sasl;
 pub mod topology;
 

@@ -66,6 +66,24 @@ pub enum Settings {
 }
 
 impl Settings {
+    /// SASL's name of the mechanism.
+    pub fn mechanism(&self) -> &'static str {
+        match self {
+            Settings::Oauthbearer(_) | Settings::Forward => "OAUTHBEARER",
+            Settings::Plain { .. } => "PLAIN",
+            Settings::Scram { hash, .. } => hash.mechanism(),
+        }
+    }
+
+    /// The user, or the client that a token is asked for; `None`: whoever brings the token.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Settings::Oauthbearer(settings) => Some(&settings.client_id),
+            Settings::Plain { username, .. } | Settings::Scram { username, .. } => Some(username),
+            Settings::Forward => None,
+        }
+    }
+
     /// What they mean in use; and for a token of the proxy's own what fetches it.
     pub fn credentials(&self) -> (Credentials, Option<TokenSource>) {
         let credentials = match self {

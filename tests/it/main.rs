@@ -9,6 +9,7 @@ mod certificates;
 mod drain;
 mod fetch;
 mod flow;
+mod identities;
 mod identity;
 mod issuer;
 mod limits;

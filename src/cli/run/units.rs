@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::watched::Unit;
-use super::{say, snapshot};
+use super::{identities, say, snapshot};
 use crate::clock;
 use crate::config::{self, Config, Guards, file, guards};
 use crate::identity::settings::{IdentitySettings, TokenSource};
-use crate::net::settings::{ClientTls, ServerTls};
-use crate::net::tls::{self, Offer};
+use crate::net::settings::ServerTls;
+use crate::net::tls::Offer;
 use crate::problem::Problems;
 use crate::proxy::Proxy;
 use crate::proxy::listener::{Identity, Listener};
@@ -66,15 +66,7 @@ pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
             ));
         }
     }
-    if let Some(settings) = config.upstream.tls.clone() {
-        let paths = client_files(&settings);
-        units.push(Unit::new(
-            Reloaded::UpstreamTls,
-            "tls of the upstream",
-            paths,
-            move |proxy, problems| upstream_tls(proxy, &settings, problems),
-        ));
-    }
+    units.extend(identities::units(&config.upstream));
     units
 }
 
@@ -114,11 +106,6 @@ fn server_files(settings: &ServerTls) -> Vec<PathBuf> {
     own.chain(clients).cloned().collect()
 }
 
-fn client_files(settings: &ClientTls) -> Vec<PathBuf> {
-    let own = settings.identity.iter().flat_map(|(cert, key)| [cert, key]);
-    own.chain(&settings.ca).cloned().collect()
-}
-
 fn listener_tls(proxy: &Proxy, index: usize, settings: &ServerTls, problems: &mut Problems) {
     let Some(listener) = proxy.listeners.get(index) else {
         return;
@@ -129,16 +116,6 @@ fn listener_tls(proxy: &Proxy, index: usize, settings: &ServerTls, problems: &mu
                 current.send_replace(Arc::new(offer));
             }
             listener_expiry(&proxy.recorder, listener);
-        }
-        Err(error) => say(problems, &error),
-    }
-}
-
-fn upstream_tls(proxy: &Proxy, settings: &ClientTls, problems: &mut Problems) {
-    match tls::client_config(settings) {
-        Ok(config) => {
-            proxy.cluster.replace_tls(config);
-            upstream_expiry(&proxy.recorder, settings);
         }
         Err(error) => say(problems, &error),
     }
@@ -189,14 +166,13 @@ pub(super) fn listener_expiry(recorder: &Recorder, listener: &Listener) {
     expiry(recorder, Expiring::RevocationList, &listener.name, lists);
 }
 
-/// The same for the certificate that is shown to brokers.
-pub(super) fn upstream_expiry(recorder: &Recorder, settings: &ClientTls) {
-    let certificate = settings.identity.as_ref().map(|(cert, _)| cert);
-    let ends = certificate.and_then(|path| tls::expiry(path).ok().flatten());
-    expiry(recorder, Expiring::Upstream, "", ends);
-}
-
-fn expiry(recorder: &Recorder, what: Expiring, listener: &str, ends: Option<SystemTime>) {
+/// Shows when one certificate or list ends, and warns if that is soon.
+pub(super) fn expiry(
+    recorder: &Recorder,
+    what: Expiring,
+    listener: &str,
+    ends: Option<SystemTime>,
+) {
     recorder.expiry(what, listener, ends);
     let Some(ends) = ends else { return };
     let left = ends.duration_since(clock::wall()).unwrap_or_default();

@@ -34,7 +34,8 @@ fn full() -> Recorder {
         connection.throttled(Duration::from_millis(1_050));
         connection.schema_violations(ViolationAction::Reject, 3);
     }
-    recorder.token_fetched(SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+    recorder.token_fetched("", SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+    recorder.token_fetched(hostile, SystemTime::UNIX_EPOCH + Duration::from_secs(99));
     recorder.policy_in_force(PolicyInForce {
         generation: 3,
         loaded: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),

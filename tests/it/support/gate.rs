@@ -44,6 +44,9 @@ pub struct Rules {
     pub expired: AtomicU64,
     /// Tokens shown, in order.
     pub tokens: Mutex<Vec<String>>,
+    /// Users whose PLAIN password was right, in order; and those that renewed a session by it.
+    pub names: Mutex<Vec<String>>,
+    pub renewed_names: Mutex<Vec<String>>,
 }
 
 impl Default for Rules {
@@ -59,6 +62,8 @@ impl Default for Rules {
             renewed: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             tokens: Mutex::default(),
+            names: Mutex::default(),
+            renewed_names: Mutex::default(),
         }
     }
 }
@@ -255,7 +260,15 @@ impl Connection {
                 let (user, password) = (parts.next(), parts.next());
                 let known = user.and_then(|user| self.rules.users.get(user));
                 match known.is_some_and(|known| Some(*known) == password) {
-                    true => Verdict::Good(Vec::new()),
+                    true => {
+                        let names = match self.is_open {
+                            true => &self.rules.renewed_names,
+                            false => &self.rules.names,
+                        };
+                        let name = user.unwrap_or_default().to_owned();
+                        names.lock().unwrap().push(name);
+                        Verdict::Good(Vec::new())
+                    }
                     false => {
                         Verdict::Bad("Authentication failed: Invalid username or password".into())
                     }
