@@ -1,0 +1,201 @@
+//! New connections by mTLS: what each costs the proxy in CPU time, whole handshakes and resumed
+//! ones (TLS 1.3, ECDSA P-256 on both sides). A client of our own opens them one after the other;
+//! the proxy is a process of its own, so that its time is its own.
+//!
+//! `cargo bench --bench handshakes`; `-- --connections N` for more than the default.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Connections of each kind in a round.
+const CONNECTIONS: u32 = 2_000;
+/// Rounds of either kind, in alternation, after one that warms up.
+const ROUNDS: usize = 5;
+/// The kernel's unit of a process's time (`sysconf(_SC_CLK_TCK)`), 100 a second on Linux.
+const TICKS: f64 = 100.0;
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let at = arguments.iter().position(|word| word == "--connections");
+    let count = match at.and_then(|at| arguments.get(at + 1)) {
+        Some(count) => count.parse()?,
+        None => CONNECTIONS,
+    };
+    let dir = tempfile::tempdir()?;
+    let (full, resumed) = certificates(dir.path())?;
+    let proxy = Proxy::start(dir.path())?;
+    proxy.open(&full, 100, HandshakeKind::Full)?;
+    proxy.open(&resumed, 100, HandshakeKind::Resumed)?;
+    let (mut whole, mut again) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        whole.push(proxy.open(&full, count, HandshakeKind::Full)?);
+        again.push(proxy.open(&resumed, count, HandshakeKind::Resumed)?);
+    }
+    println!("connections for each CPU second of the proxy: min, median, max");
+    for (name, mut rates) in [("full", whole), ("resumed", again)] {
+        rates.sort_by(f64::total_cmp);
+        println!(
+            "{name:<10} {:>8.0} {:>8.0} {:>8.0}",
+            rates[0],
+            rates[ROUNDS / 2],
+            rates[ROUNDS - 1]
+        );
+    }
+    Ok(())
+}
+
+/// An authority, the listener's certificate, and two clients with one: one that never resumes,
+/// one that always does.
+fn certificates(dir: &Path) -> Outcome<(Arc<ClientConfig>, Arc<ClientConfig>)> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key)?;
+    let issuer = Issuer::new(params, key);
+    let leaf = |names: Vec<String>, usage: ExtendedKeyUsagePurpose| -> Outcome<(String, String)> {
+        let mut params = CertificateParams::new(names)?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "orders-service");
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
+    };
+    let (server, server_key) = leaf(
+        vec!["localhost".into()],
+        ExtendedKeyUsagePurpose::ServerAuth,
+    )?;
+    let (client, client_key) = leaf(Vec::new(), ExtendedKeyUsagePurpose::ClientAuth)?;
+    fs::write(dir.join("ca.pem"), authority.pem())?;
+    fs::write(dir.join("server.pem"), server)?;
+    fs::write(dir.join("server.key"), server_key)?;
+    let config = || -> Outcome<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let chain = vec![CertificateDer::from_pem_slice(client.as_bytes())?];
+        let key = PrivateKeyDer::from_pem_slice(client_key.as_bytes())?;
+        Ok(ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)?)
+    };
+    let mut full = config()?;
+    full.resumption = rustls::client::Resumption::disabled();
+    Ok((Arc::new(full), Arc::new(config()?)))
+}
+
+struct Proxy {
+    child: Child,
+    port: u16,
+}
+
+impl Proxy {
+    fn start(dir: &Path) -> Outcome<Proxy> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        // Nobody listens there: no connection of these gets as far as a request.
+        let config = format!(
+            "upstream: {{bootstrap: [\"127.0.0.1:1\"]}}\nauthorization: off\nlisteners:\n- name: mesh\n  \
+             bind: 127.0.0.1:{port}\n  \
+             advertise: {{host: \"broker-{{id}}.example\", port: {port}, sni: true}}\n  \
+             tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}}\n  \
+             identity: {{mtls: {{from: cn}}}}\n"
+        );
+        fs::write(dir.join("kordon.yaml"), config)?;
+        let binary = std::env::var("KORDON_BIN");
+        let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_kordon").to_owned());
+        let child = Command::new(binary)
+            .args(["run", "-c"])
+            .arg(dir.join("kordon.yaml"))
+            .stderr(Stdio::null())
+            .spawn()?;
+        let proxy = Proxy { child, port };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if begun.elapsed() > Duration::from_secs(10) {
+                return Err("the proxy does not listen".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(proxy)
+    }
+
+    /// Opens `count` connections, one after the other; how many for each CPU second of the proxy.
+    fn open(&self, config: &Arc<ClientConfig>, count: u32, kind: HandshakeKind) -> Outcome<f64> {
+        let before = self.cpu()?;
+        let mut as_meant = 0;
+        for _ in 0..count {
+            as_meant += u32::from(self.handshake(config)? == kind);
+        }
+        let spent = self.cpu()? - before;
+        // The first of those that resume has nothing to resume.
+        if as_meant + 1 < count {
+            return Err(format!("{as_meant} of {count} handshakes were {kind:?}").into());
+        }
+        Ok(f64::from(count) / spent)
+    }
+
+    fn handshake(&self, config: &Arc<ClientConfig>) -> Outcome<HandshakeKind> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        socket.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let mut tls = ClientConnection::new(Arc::clone(config), name)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket)?;
+        }
+        while tls.wants_write() {
+            tls.write_tls(&mut socket)?;
+        }
+        let kind = tls.handshake_kind().ok_or("no handshake")?;
+        // The ticket comes behind the handshake.
+        tls.read_tls(&mut socket)?;
+        tls.process_new_packets()?;
+        tls.send_close_notify();
+        tls.write_tls(&mut socket)?;
+        socket.flush()?;
+        socket.shutdown(std::net::Shutdown::Write)?;
+        let mut rest = [0; 256];
+        while matches!(socket.read(&mut rest), Ok(1..)) {}
+        Ok(kind)
+    }
+
+    /// User and system time so far, in seconds.
+    fn cpu(&self) -> Outcome<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+        let (user, system) = (ticks(11).ok_or("utime")?, ticks(12).ok_or("stime")?);
+        Ok((user + system) / TICKS)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
