@@ -14,6 +14,7 @@ mod compare;
 mod frames;
 mod refusals;
 mod sasl;
+mod sasl_every;
 mod sasl_words;
 mod socket;
 mod stage;

@@ -1,6 +1,7 @@
 //! What is said in a SASL conversation, and what is heard, made comparable.
 
 use crate::compare::show;
+use crate::sasl_every::filled;
 use crate::socket::{Socket, encode, frame, read, request};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -139,6 +140,8 @@ pub enum Word {
     Metadata,
     /// Produce.
     Produce,
+    /// A request of this key and version.
+    Other(i16, i16),
     /// A frame with a key that does not exist.
     UnknownKey,
     /// A frame that is shorter than a header.
@@ -282,6 +285,7 @@ impl Word {
             Word::Auth(version, _) => (36, version),
             Word::Metadata => (3, 9),
             Word::Produce => (0, 9),
+            Word::Other(key, version) => (key, version),
             _ => return None,
         })
     }
@@ -613,6 +617,7 @@ impl<'u> Conversation<'u> {
                 let text = format!("authenticate {code} {text:?} {said} for {lifetime}");
                 (text, code != 0, done && code == 0)
             }
+            _ if matches!(word, Word::Other(..)) => (show(node), true, false),
             _ => {
                 // The brokers' addresses differ, and the order of nothing else here.
                 let text = match key {
@@ -707,6 +712,7 @@ impl<'u> Conversation<'u> {
                 produce.structs_mut("TopicData").push(topic);
                 encode(0, 9, &produce)
             }
+            Word::Other(key, version) => encode(key, version, &filled(key, version)),
             Word::UnknownKey => return own(&[0x30, 0, 0, 0, 0, 0, 0, 7, 0xff, 0xff]),
             Word::Short => return own(&[0, 18, 0]),
             Word::Oversize => return 524_289_u32.to_be_bytes().to_vec(),
