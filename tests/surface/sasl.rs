@@ -269,6 +269,10 @@ impl Stage {
                             }
                             (broker, kordon) = self.both(case, true);
                         }
+                        let is_silent = |heard: &[Heard]| heard.last() == Some(&Heard::Silent);
+                        if is_silent(&broker) || is_silent(&kordon) {
+                            eprintln!("SILENT {case:?}");
+                        }
                         let last = broker.last();
                         lives.lock().unwrap()[at] = Life {
                             moved: broker.len() == case.len() && last.is_some_and(Heard::moves),

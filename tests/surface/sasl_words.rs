@@ -166,7 +166,12 @@ impl Word {
         for mechanism in MECHANISMS {
             all.extend([0, 1].map(|version| Word::Handshake(version, mechanism)));
         }
-        all.extend(Word::messages());
+        let more = Word::messages();
+        all.extend(
+            more.into_iter()
+                .filter(|word| !all.contains(word))
+                .collect::<Vec<_>>(),
+        );
         all
     }
 
