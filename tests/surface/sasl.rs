@@ -4,7 +4,8 @@
 //!
 //! The sequences are a tree: a message that a broker takes and that changes what may come next is
 //! followed by every other, to a depth; one that changes nothing (an answer that says so, and the
-//! connection stays) leads to where the sequence was before. Kordon's side has TLS, since it refuses PLAIN without.
+//! connection stays) leads to where the sequence was before. Kordon's side has TLS, since it
+//! refuses PLAIN without.
 
 use crate::lab::{
     dice::{self, Dice},
@@ -23,9 +24,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Connections at once: most of the time a refused one waits for its answer.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 6;
 /// Of longer sequences, so many are chosen by chance; `--every` runs all.
-const SAMPLE: usize = 450;
+const SAMPLE: usize = 150;
 /// How long a broker may take to hear of a user.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -54,6 +55,9 @@ const ACCEPTED: [(Fits, &str); 2] = [
         "AddPartitionsToTxn from version 4 is the brokers' own, and is not advertised",
     ),
 ];
+
+/// What was heard of a broker, and of Kordon.
+type Both = (Vec<Heard>, Vec<Heard>);
 
 /// How often both are asked again where they differ: a machine under load is late with the end of
 /// a connection, and a broker that is asked by many at once refuses a good token now and then.
@@ -245,7 +249,7 @@ impl Stage {
         Ok(())
     }
 
-    fn both(&self, case: &[Word], patient: bool) -> (Vec<Heard>, Vec<Heard>) {
+    fn both(&self, case: &[Word], patient: bool) -> Both {
         let broker = Conversation::plain(&self.broker, &self.users).say(case, patient);
         let kordon = Conversation::tls(&self.kordon.addr, &self.users).say(case, patient);
         (broker, kordon)
@@ -255,7 +259,7 @@ impl Stage {
     fn compare(&self, all: &[Vec<Word>], tally: &mut Tally) -> Vec<Life> {
         let next = AtomicUsize::new(0);
         let lives = Mutex::new(vec![Life::default(); all.len()]);
-        let found: Mutex<BTreeMap<usize, (Vec<Heard>, Vec<Heard>)>> = Mutex::default();
+        let found: Mutex<BTreeMap<usize, Both>> = Mutex::default();
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(all.len()) {
                 scope.spawn(|| {
@@ -268,10 +272,6 @@ impl Stage {
                                 break;
                             }
                             (broker, kordon) = self.both(case, true);
-                        }
-                        let is_silent = |heard: &[Heard]| heard.last() == Some(&Heard::Silent);
-                        if is_silent(&broker) || is_silent(&kordon) {
-                            eprintln!("SILENT {case:?}");
                         }
                         let last = broker.last();
                         lives.lock().unwrap()[at] = Life {
@@ -313,6 +313,7 @@ advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{port}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
 sasl.enabled.mechanisms=OAUTHBEARER,PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 connections.max.reauth.ms=3600000
+connection.failed.authentication.delay.ms=20
 sasl.oauthbearer.jwks.endpoint.url={jwks}
 sasl.oauthbearer.expected.audience=kafka
 sasl.oauthbearer.expected.issuer=https://issuer.example
