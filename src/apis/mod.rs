@@ -7,6 +7,7 @@ pub mod errors;
 pub mod fetch;
 pub mod layouts;
 pub mod lens;
+pub mod misplaced;
 pub mod produce;
 pub mod table;
 pub mod versions;

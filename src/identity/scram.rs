@@ -100,6 +100,9 @@ pub enum ScramError {
     /// The client's proof, or the server's signature, is wrong.
     #[error("scram proof is wrong")]
     Proof,
+    /// The client's proof is no digest of this mechanism.
+    #[error("scram proof has another length than the mechanism's digest")]
+    ProofLength,
     /// The server sent `e=…`.
     #[error("scram server reports an error")]
     Server,
@@ -350,7 +353,7 @@ impl ServerExchange {
         let message = format!("{},{without_proof}", self.messages);
         let signature = hash.hmac(stored_key, message.as_bytes());
         if proof.len() != signature.len() {
-            return Err(ScramError::Proof);
+            return Err(ScramError::ProofLength);
         }
         let stored = hash.digest(&xor(&proof, &signature));
         if !equal(&stored, stored_key) {

@@ -85,7 +85,16 @@ pub fn answer(api: &Api, version: i16, correlation_id: i32, response: &StructNod
     out.freeze()
 }
 
-/// Another request in the middle of the exchange gets its own error answer and the end.
+/// Another request in the middle of the exchange gets its own error answer.
+pub(super) fn misplaced(frame: &Bytes) -> Option<Bytes> {
+    let (api, version, id, mut request) = read(frame)?;
+    let mut nobody = Nobody;
+    let question = apis::Question::new(api, version, &mut request, &mut nobody);
+    let response = apis::misplaced::answer(&question)?;
+    Some(answer(api, version, id, &response))
+}
+
+/// A message of SASL where nobody has to authenticate.
 pub fn illegal_state(frame: &Bytes) -> Option<Bytes> {
     let (api, version, id, mut request) = read(frame)?;
     let mut nobody = Nobody;

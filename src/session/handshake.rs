@@ -18,14 +18,14 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 
 use super::frames::{
-    answer, empty, illegal_state, misplaced_versions, read, unsupported_versions_answer,
+    answer, empty, misplaced, misplaced_versions, read, unsupported_versions_answer,
 };
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, SASL_HANDSHAKE, errors, versions};
 use crate::identity::issuers::Proven;
 use crate::identity::mechanisms::{Mechanism, Mechanisms};
 use crate::identity::plain::{self, PlainFault, PlainMessage};
 use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, Malformed};
-use crate::identity::scram::ClientFirst;
+use crate::identity::scram::{ClientFirst, ScramError};
 use crate::identity::token::TokenError;
 use crate::identity::users::{PasswordError, ScramLogin};
 use crate::principal::Principal;
@@ -262,7 +262,7 @@ impl Handshake {
                 let bytes = request.bytes("AuthBytes").cloned().unwrap_or_default();
                 self.message(mechanism, &bytes, reply, offered)
             }
-            (State::Messages(..), _) => Step::Fail(illegal_state(frame), Some(Failure::Unexpected)),
+            (State::Messages(..), _) => Step::Fail(misplaced(frame), Some(Failure::Unexpected)),
             _ => Step::fail(Failure::Unexpected),
         }
     }
@@ -423,7 +423,11 @@ impl Handshake {
     /// The end, in a broker's words.
     fn fail(&self, mechanism: Mechanism, reply: Reply, failure: Failure) -> Step {
         let text = match &failure {
-            Failure::Malformed(Malformed::Scheme) => return Step::fail(failure),
+            // Over these a broker fails in an unforeseen way, and says nothing.
+            Failure::Malformed(Malformed::Scheme)
+            | Failure::Password(PasswordError::Scram(ScramError::ProofLength)) => {
+                return Step::fail(failure);
+            }
             Failure::Authzid(text) => text.clone(),
             Failure::Broker { message, .. } => message.clone(),
             Failure::PrincipalChanged { from, to } => sasl::principal_changed(from, to),

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bad_certificates;
+mod bad_tokens;
 mod certificates;
 mod drain;
 mod fetch;

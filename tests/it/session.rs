@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     ApiVersionsRequest, FetchRequest, HeartbeatRequest, MetadataRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
 };
+use kafka_protocol::protocol::StrBytes;
 use kordon::demo::client::{Client, fetch_request, produce_request};
 use serde_json::json;
 
@@ -167,6 +169,31 @@ async fn t05_requests_between_handshake_and_token_get_their_own_error_and_the_en
     assert_eq!(answer.error_code, 34);
     assert!(client.is_closed().await);
     assert_eq!(lab.broker().requests(12), 0);
+}
+
+#[tokio::test]
+async fn t05_metadata_and_produce_in_that_place_get_an_error_for_what_they_name() {
+    let lab = Lab::new();
+    let mut client = lab.client("tokens").await;
+    client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
+    let topic = MetadataRequestTopic::default()
+        .with_name(Some(TopicName(StrBytes::from_static_str("open.a"))));
+    let every = MetadataRequest::default().with_topics(Some(vec![topic]));
+    let answer = client.call(9, &every).await.unwrap();
+    assert_eq!(answer.brokers.len(), 0);
+    let codes: Vec<_> = answer.topics.iter().map(|t| t.error_code).collect();
+    assert_eq!(codes, [34]);
+    assert!(client.is_closed().await);
+    let mut client = lab.client("tokens").await;
+    client.call(1, &handshake("OAUTHBEARER")).await.unwrap();
+    let write = produce_request("open.a", 0, batch(&[b"x"]), -1);
+    let answer = client.call(9, &write).await.unwrap();
+    let refused = part(&answer, "open.a", 0);
+    assert_eq!((refused.error_code, refused.base_offset), (34, -1));
+    let text = "Unexpected Kafka request of type PRODUCE during SASL authentication.";
+    assert_eq!(refused.error_message.as_deref(), Some(text));
+    assert!(client.is_closed().await);
+    assert_eq!(lab.broker().requests(0), 0);
 }
 
 #[tokio::test]

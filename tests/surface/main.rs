@@ -2,7 +2,8 @@
 //! API, version by version, permission by permission, over bare sockets.
 //!
 //! `cargo test --test surface` runs every scenario; words select some (`sweep`, `frames`,
-//! `refusals`, `threats`). A word that names none of them selects nothing.
+//! `refusals`, `threats`, `sasl`). A word that names none of them selects nothing. `--every`: no
+//! sequence of `sasl` is left out; `--seed NUMBER`: those that were left out then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../lab/mod.rs"]
@@ -13,6 +14,9 @@ mod body;
 mod compare;
 mod frames;
 mod refusals;
+mod sasl;
+mod sasl_every;
+mod sasl_words;
 mod socket;
 mod stage;
 mod sweep;
@@ -34,18 +38,22 @@ const SCENARIOS: [(&str, Scenario); 4] = [
     ("frames", frames::run),
 ];
 
+/// The scenario with brokers of its own.
+const SASL: &str = "sasl";
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args()
         .skip(1)
-        .filter(|w| !w.starts_with('-'))
+        .filter(|w| !w.starts_with('-') && w.parse::<u64>().is_err())
         .collect();
     if std::env::args().any(|w| w == "--list") {
         SCENARIOS
             .iter()
             .for_each(|(name, _)| println!("{name}: test"));
+        println!("{SASL}: test");
         return ExitCode::SUCCESS;
     }
-    let known = |word: &str| SCENARIOS.iter().any(|(name, _)| *name == word);
+    let known = |word: &str| word == SASL || SCENARIOS.iter().any(|(name, _)| *name == word);
     if let Some(word) = words.iter().find(|w| !known(w)) {
         println!("surface: `{word}` names no scenario of these tests: none is run");
         return ExitCode::SUCCESS;
@@ -54,6 +62,17 @@ fn main() -> ExitCode {
     part::set_up();
     if let Err(reason) = part::ready("kafka-4.3.0") {
         tally.skip("everything", &reason);
+        return exit(&tally);
+    }
+    // A broker of its own, which has ended before the others begin.
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|w| w == name);
+    // Only when it is named: no run of it has ended yet.
+    if words.iter().any(|w| w == SASL) {
+        let from = Instant::now();
+        sasl::run(&mut tally);
+        println!("surface: {SASL} took {} s", from.elapsed().as_secs());
+    }
+    if !SCENARIOS.iter().any(|(name, _)| wanted(name)) {
         return exit(&tally);
     }
     let from = Instant::now();
@@ -66,7 +85,7 @@ fn main() -> ExitCode {
     };
     println!("surface: set up in {} s", from.elapsed().as_secs());
     for (name, run) in SCENARIOS {
-        if words.is_empty() || words.iter().any(|w| w == name) {
+        if wanted(name) {
             let from = Instant::now();
             run(&mut stage, &mut tally);
             println!("surface: {name} took {} s", from.elapsed().as_secs());

@@ -135,7 +135,7 @@ fn the_proof_belongs_to_this_exchange_and_no_channel() {
         (proof.replace(",p=", ",k,p="), ScramError::Form),
         (proof.replace(",p=", ",k=v,p="), ScramError::Proof),
         (format!("{proof},k=v"), ScramError::Form),
-        (proof[..proof.len() - 4].to_owned(), ScramError::Proof),
+        (proof[..proof.len() - 4].to_owned(), ScramError::ProofLength),
     ] {
         assert_eq!(server.finish(bad.as_bytes()), Err(error), "{bad}");
     }
