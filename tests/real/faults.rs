@@ -330,7 +330,8 @@ impl Stage {
             let (client, gap) = (flow.traffic.client.name, flow.gap.as_millis());
             writeln!(
                 self.table,
-                "{fault:<12} {client:<11} {:<6} longest gap {gap:>5} ms, connections made {}, ended {}",
+                "{fault:<12} {client:<11} {:<6} longest gap {gap:>5} ms, \
+                 connections made {}, ended {}",
                 flow.proof, flow.made, flow.ended
             )
             .unwrap();
@@ -620,7 +621,8 @@ impl Stage {
             write!(
                 stream,
                 "POST /token HTTP/1.0\r\nhost: {addr}\r\nauthorization: Basic {account}\r\n\
-                 content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+                 content-type: application/x-www-form-urlencoded\r\n\
+                 content-length: {}\r\n\r\n{body}",
                 body.len()
             )?;
             let mut answer = String::new();
