@@ -41,7 +41,8 @@ tiers='
   demo        1 quick
   policies    1 quick
   readme      3 quick
-  real       16 full
+  real       12 full
+  identity   10 full
   surface     7 full
   conformance 8 full
   fuzz       12 full
@@ -123,7 +124,8 @@ tier_helm() {
   fi
   chart
 }
-tier_real() { cargo test --locked --test real; }
+tier_real() { cargo test --locked --test real -- matrix old leaders term; }
+tier_identity() { cargo test --locked --test real -- identity reauth faults; }
 tier_surface() { cargo test --locked --test surface; }
 # One seed here, so that a change is judged by what it changes; others by hand.
 tier_conformance() { cargo test --locked --test conformance -- --seed "${KORDON_SEED:-7}"; }
@@ -300,7 +302,7 @@ while read -r name cap when; do
   echo "── $name (at most $cap min)"
   case $broken:$name in
     yes:unit | yes:layouts | yes:policy | yes:authorizer | yes:embedded | yes:it | yes:surface | yes:conformance | yes:demo | yes:policies | yes:readme \
-      | yes:helm | yes:real | yes:fuzz | yes:bench | yes:clippy | yes:rustdoc)
+      | yes:helm | yes:real | yes:identity | yes:fuzz | yes:bench | yes:clippy | yes:rustdoc)
       echo 'SKIPPED: nothing compiles' >"$log"
       code=$skip
       ;;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt as _;
@@ -280,16 +281,12 @@ async fn authenticate(
 ) -> Result<Session, SaslFailure> {
     // A broker without SASL, or with another protocol, closes or says something else.
     let lost = |_| SaslFailure::Unexpected;
-    let (mut exchange, mut frame) = Exchange::first(proof).ok_or(SaslFailure::Unexpected)?;
-    let mut is_first = true;
+    let first = Exchange::first(proof).ok_or(SaslFailure::Unexpected)?;
+    let (mut exchange, [versions, mut frame]) = first;
+    let versions = asked(stream, &versions).await.map_err(lost)?;
+    exchange.versions(&versions)?;
     loop {
-        stream.write_all(&frame).await.map_err(lost)?;
-        stream.flush().await.map_err(lost)?;
-        if std::mem::take(&mut is_first) {
-            let versions = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
-            exchange.versions(&versions)?;
-        }
-        let answer = frames::read(stream, ANSWER_BYTES_MAX).await.map_err(lost)?;
+        let answer = asked(stream, &frame).await.map_err(lost)?;
         match exchange.step(&answer) {
             Ok(Step::Send(next)) => frame = next,
             Ok(Step::Done(granted)) => {
@@ -303,6 +300,13 @@ async fn authenticate(
             }
         }
     }
+}
+
+/// The answer to one frame: nothing else is under way.
+async fn asked(stream: &mut Stream, frame: &[u8]) -> std::io::Result<Bytes> {
+    stream.write_all(frame).await?;
+    stream.flush().await?;
+    frames::read(stream, ANSWER_BYTES_MAX).await
 }
 
 async fn connect(broker: &BrokerAddr) -> Result<TcpStream, DialError> {

@@ -297,13 +297,15 @@ pub struct Granted {
 }
 
 impl Exchange {
-    /// The conversation at the start of a connection: what is sent first, in one write. Two
-    /// answers come: to ApiVersions, for [`versions`](Self::versions), and to the handshake.
-    pub fn first(proof: Proof) -> Option<(Exchange, Bytes)> {
+    /// The conversation at the start of a connection: ApiVersions, whose answer is for
+    /// [`versions`](Self::versions), and the handshake, which is not sent before that answer: of
+    /// two requests in one TLS record Kafka's broker leaves the second in its buffer, until its
+    /// selector wakes up for another reason, at most 300 ms later on an idle broker.
+    pub fn first(proof: Proof) -> Option<(Exchange, [Bytes; 2])> {
         let empty = frames::new_request(API_VERSIONS)?;
         let versions = frames::request(API_VERSIONS, VERSIONS_VERSION, CORRELATION_ID, &empty)?;
         let (exchange, handshake) = Self::begin(proof, None)?;
-        Some((exchange, [versions, handshake].concat().into()))
+        Some((exchange, [versions, handshake]))
     }
 
     /// The conversation on a connection that has a session: what is sent first.

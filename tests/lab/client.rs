@@ -299,6 +299,11 @@ impl Traffic {
             .contains("\"flows\"")
     }
 
+    /// Its process id, for what the system knows of its connections.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Whether it is still under way.
     pub fn runs(&mut self) -> bool {
         self.process.runs()

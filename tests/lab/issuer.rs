@@ -121,6 +121,16 @@ impl Issuer {
         out.lines().filter(|l| *l == line).count()
     }
 
+    /// Stops it where it is, as a host that hangs; or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill")
+            .arg(signal)
+            .arg(self.id().to_string())
+            .status();
+        assert!(status.unwrap().success(), "kill {signal}");
+    }
+
     /// The end of its log, for a failure's message.
     pub fn log(&self, lines: usize) -> String {
         self.process.tail(lines)

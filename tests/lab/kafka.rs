@@ -187,6 +187,16 @@ impl Kafka {
         Ok(answer["ids"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// The files in which the first broker keeps a topic: they grow with each batch it takes.
+    pub fn segments(&self, topic: &str) -> Vec<PathBuf> {
+        let data = self.home(1).join("data");
+        let partitions = (0..64).map(|p| data.join(format!("{topic}-{p}")));
+        partitions
+            .take_while(|dir| dir.is_dir())
+            .map(|dir| dir.join("00000000000000000000.log"))
+            .collect()
+    }
+
     /// A command of the Java client on this cluster; `BOOTSTRAP` stands for the live brokers.
     pub fn tool(&self, words: &[&str]) -> Result<serde_json::Value, String> {
         let live: Vec<String> = self

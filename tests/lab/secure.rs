@@ -82,7 +82,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location={ca}
 ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/
 listener.name.ssl.ssl.client.auth=required
-listener.name.sasl_ssl.ssl.client.auth=none
+listener.name.sasl_ssl.ssl.client.auth=requested
 listener.name.sasl_ssl.sasl.enabled.mechanisms=OAUTHBEARER,SCRAM-SHA-512,PLAIN
 listener.name.sasl_ssl.plain.sasl.jaas.config={plain} required user_{USER}="{PASSWORD}";
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram} required;
@@ -91,6 +91,7 @@ listener.name.sasl_ssl.oauthbearer.sasl.server.callback.handler.class={validator
 listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.jwks.endpoint.url={jwks}
 listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.expected.issuer={issuer}
 listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.expected.audience=kafka
+listener.name.sasl_ssl.oauthbearer.sasl.oauthbearer.jwks.endpoint.refresh.ms=2000
 "#,
         store = authority.server().store.display(),
         ca = authority.ca().display(),

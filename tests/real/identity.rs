@@ -16,12 +16,14 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 const VERSION: &str = "4.3.0";
-/// Kordon itself speaks to the broker by SASL/OAUTHBEARER; otherwise by client certificate.
-const UPSTREAM_BY_TOKEN: bool = false;
-/// Kordon asks the OAuth server for its keys; otherwise they are in a file.
-const KEYS_BY_URL: bool = false;
 /// Kordon's own name, at the broker and at the OAuth server.
-const KORDON: &str = "kordon";
+pub const KORDON: &str = "kordon";
+/// What is asked of one client for each other way in which Kordon proves itself to the broker.
+const UPSTREAM_CASES: [&str; 3] = [
+    "admin/describe-cluster",
+    "produce/gzip/acks=all",
+    "group/classic",
+];
 /// What is asked of each client: every codec, idempotence, a group, transactions, two admin calls.
 const CASES: [&str; 10] = [
     "admin/describe-cluster",
@@ -45,8 +47,15 @@ const TRAFFIC: Duration = Duration::from_secs(45);
 const TOKENS_MIN: usize = 3;
 /// As long as the last events may take to be acknowledged, and then to be read.
 const GRACE_SECONDS: u32 = 20;
-/// The broker names a session's end only where this is set; the token's own end comes before it.
-const MAX_REAUTH: Duration = Duration::from_secs(3600);
+
+/// How Kordon proves itself to the broker.
+#[derive(Clone, Copy, Debug)]
+enum Upstream {
+    Token,
+    Certificate,
+    Scram,
+    Plain,
+}
 
 /// The servers of a scenario: an authority, an OAuth server, the broker and Kordon before it.
 struct Stage {
@@ -77,10 +86,13 @@ impl Stage {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let authority = Authority::new(&names);
         let issuer = Issuer::start(&issuer::Settings::new(tokens, &names))?;
-        let secure = Secure::start(VERSION, &authority, &issuer, &names, Some(MAX_REAUTH))?;
+        // The broker names a session's end only where it has a bound; here it is the token's or,
+        // with a token that is still young, this one.
+        let max_reauth = Some(tokens * 3 / 4);
+        let secure = Secure::start(VERSION, &authority, &issuer, &names, max_reauth)?;
         let kordon = choice
             .way("kordon")
-            .then(|| kordon(&authority, &issuer, &secure, clients))
+            .then(|| kordon(&authority, &issuer, &secure, clients, Upstream::Token))
             .transpose()?;
         Ok(Some(Stage {
             authority,
@@ -216,7 +228,33 @@ pub fn proven(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         }
     }
     strangers(&stage, choice, &clients, &proofs, dir.path(), tally)?;
+    if let Some(client) = clients.first().filter(|_| choice.way("kordon")) {
+        by_other_proofs(&stage, *client, dir.path(), tally)?;
+    }
     stage.end(before, tally)
+}
+
+/// One client through a Kordon that proves itself to the broker by certificate, SCRAM and PLAIN.
+fn by_other_proofs(
+    stage: &Stage,
+    client: Client,
+    dir: &Path,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    for upstream in [Upstream::Certificate, Upstream::Scram, Upstream::Plain] {
+        let (authority, secure) = (&stage.authority, &stage.secure);
+        let kordon = kordon(authority, &stage.issuer, secure, &[client], upstream)?;
+        let what = format!("{upstream:?}").to_lowercase();
+        let prefix = format!("identity.{}.upstream-{what}.", client.name);
+        let security = stage.by_certificate(client.name);
+        let answers = client.matrix_as(&security, &kordon.addr, &prefix, &UPSTREAM_CASES, dir);
+        let (tier, before) = (format!("upstream {what}"), tally.failures());
+        matrix::count(&tier, client.name, answers, None, tally);
+        if tally.failures() > before {
+            println!("the end of Kordon's log:\n{}", kordon.log(20));
+        }
+    }
+    Ok(())
 }
 
 /// One run of one client.
@@ -313,10 +351,15 @@ fn let_in(answers: &Answers) -> Option<String> {
 
 /// Failed authentications that Kordon has counted.
 fn failures(admin: &str) -> Result<u64, String> {
+    counted(admin, "kordon_authentication_failures_total")
+}
+
+/// The sum of Kordon's samples whose line begins like this.
+pub fn counted(admin: &str, begins: &str) -> Result<u64, String> {
     let metrics = http::ask("GET", admin, "/metrics")?;
     let values = metrics
         .lines()
-        .filter(|line| line.starts_with("kordon_authentication_failures_total"))
+        .filter(|line| line.starts_with(begins))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     Ok(values.sum::<f64>() as u64)
 }
@@ -336,6 +379,12 @@ pub fn again(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         .prefix("kordon-reauth-")
         .tempdir()
         .unwrap();
+    let topics: Vec<String> = clients
+        .iter()
+        .flat_map(|client| crate::WAYS.map(|way| traffic_topic(*client, way)))
+        .collect();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    stage.secure.kafka.create(3, 1, &topics)?;
     let (mut traffic, mut told) = (Vec::new(), Vec::new());
     for client in &clients {
         let (_, broker, kordon) = stage.proof("oauth", *client);
@@ -349,8 +398,7 @@ pub fn again(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         ];
         for (way, addr, id) in ways {
             let Some(addr) = addr else { continue };
-            let topic = format!("identity.{}.reauth.{way}", client.name);
-            stage.secure.kafka.create(3, 1, &[&topic])?;
+            let topic = traffic_topic(*client, way);
             let security = stage.by_token(&stage.issuer, &id);
             traffic.push(client.traffic_as(&security, addr, &topic, GRACE_SECONDS, dir.path()));
             told.push((way, id));
@@ -382,8 +430,29 @@ pub fn again(choice: &Choice, tally: &mut Tally) -> Result<(), String> {
         let log = kordon.log(usize::MAX);
         let closed = log.matches("session has expired").count();
         println!("reauth: Kordon closed {closed} connections whose session had expired");
+        own_sessions(&kordon.admin, tally)?;
     }
     stage.end(before, tally)
+}
+
+fn traffic_topic(client: Client, way: &str) -> String {
+    format!("identity.{}.reauth.{way}", client.name)
+}
+
+/// Kordon's own sessions at the broker were renewed under the traffic, and none in vain.
+fn own_sessions(admin: &str, tally: &mut Tally) -> Result<(), String> {
+    let of = |outcome: &str| {
+        let sample = "kordon_upstream_reauthentications_total{outcome=\"";
+        counted(admin, &format!("{sample}{outcome}\""))
+    };
+    let all = counted(admin, "kordon_upstream_reauthentications_total")?;
+    let renewed = of("renewed")?;
+    println!("reauth: Kordon renewed {renewed} of {all} of its sessions at the broker");
+    if renewed == 0 || renewed < all {
+        let why = format!("{renewed} of {all} renewals of Kordon's sessions went well");
+        tally.fail("reauth kordon", "all", "upstream sessions", &why);
+    }
+    Ok(())
 }
 
 /// Kordon in front of the broker, with a listener for certificates and a second one for tokens.
@@ -392,49 +461,59 @@ fn kordon(
     issuer: &Issuer,
     secure: &Secure,
     clients: &[Client],
+    upstream: Upstream,
 ) -> Result<Kordon, String> {
     let policy = policy(clients);
-    let (jwks, secret) = (issuer.jwks()?, issuer::secret(KORDON));
+    // Also the password of the broker's user of that name.
+    let secret = issuer::secret(KORDON);
     let files = [
         ("policies/clients.yaml", policy.as_str()),
-        ("jwks.json", jwks.as_str()),
         ("secret", secret.as_str()),
     ];
-    let config = |ports: &Ports| config(ports, authority, issuer, secure);
+    let config = |ports: &Ports| config(ports, authority, issuer, secure, upstream);
     Kordon::start(IN_FRONT, config, &files)
 }
 
-fn config(ports: &Ports, authority: &Authority, issuer: &Issuer, secure: &Secure) -> String {
+fn config(
+    ports: &Ports,
+    authority: &Authority,
+    issuer: &Issuer,
+    secure: &Secure,
+    upstream: Upstream,
+) -> String {
     let (ca, own, server) = (authority.ca(), authority.of(KORDON), authority.server());
-    let upstream = if UPSTREAM_BY_TOKEN {
-        format!(
-            "  bootstrap: [\"{}\"]
-  tls: {{ca: {}}}
-  sasl:
-    oauthbearer:
-      tokenEndpoint: {}
-      clientId: {KORDON}
-      clientSecret: {{file: secret}}
-      scope: kafka",
-            secure.sasl,
-            ca.display(),
-            issuer.token_url(),
-        )
-    } else {
-        format!(
-            "  bootstrap: [\"{}\"]
-  tls: {{ca: {}, cert: {}, key: {}}}",
-            secure.mtls,
-            ca.display(),
-            own.cert.display(),
-            own.key.display(),
-        )
+    let account = format!("{{username: {KORDON}, password: {{file: secret}}}}");
+    let (broker, tls, sasl) = match upstream {
+        Upstream::Token => (
+            &secure.sasl,
+            String::new(),
+            format!(
+                "oauthbearer: {{tokenEndpoint: {}, clientId: {KORDON}, \
+                 clientSecret: {{file: secret}}, scope: kafka}}",
+                issuer.token_url()
+            ),
+        ),
+        Upstream::Certificate => (
+            &secure.mtls,
+            format!(", cert: {}, key: {}", own.cert.display(), own.key.display()),
+            String::new(),
+        ),
+        Upstream::Scram => (
+            &secure.sasl,
+            String::new(),
+            format!("scramSha512: {account}"),
+        ),
+        Upstream::Plain => (&secure.sasl, String::new(), format!("plain: {account}")),
     };
-    let keys = if KEYS_BY_URL {
-        format!("{{url: {}}}", issuer.jwks_url())
-    } else {
-        "{file: jwks.json}".to_owned()
-    };
+    let mut upstream = format!(
+        "  bootstrap: [\"{broker}\"]
+  tls: {{ca: {}{tls}}}",
+        ca.display()
+    );
+    if !sasl.is_empty() {
+        write!(upstream, "\n  sasl: {{{sasl}}}").unwrap();
+    }
+    let keys = format!("{{url: {}}}", issuer.jwks_url());
     let (app, second) = (ports.app, ports.second);
     let tls = format!(
         "cert: {}, key: {}",
@@ -475,7 +554,7 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
 }
 
 /// Each client has every right on names of its own, and none on another's.
-fn policy(clients: &[Client]) -> String {
+pub fn policy(clients: &[Client]) -> String {
     let mut text = String::new();
     for client in clients {
         let name = client.name;

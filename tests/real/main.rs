@@ -10,6 +10,7 @@
 mod lab;
 
 mod disturbance;
+mod faults;
 mod identity;
 mod matrix;
 mod tally;
@@ -60,11 +61,12 @@ const WAYS: [&str; 2] = ["direct", "kordon"];
 const PROOFS: [&str; 2] = ["mtls", "oauth"];
 
 type Scenario = fn(&Choice, &mut Tally) -> Result<(), String>;
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 7] = [
     ("matrix", matrix::newest),
     ("old", matrix::old),
     ("identity", identity::proven),
     ("reauth", identity::again),
+    ("faults", faults::under_load),
     ("leaders", disturbance::leaders),
     ("term", disturbance::term),
 ];
