@@ -19,6 +19,7 @@ use crate::telemetry::audit::{AuditFile, AuditSink};
 
 mod oauthbearer;
 mod passwords;
+mod tenants;
 mod upstream;
 
 const FILES: [&str; 9] = [
@@ -560,7 +561,7 @@ fn mistakes_in_policies() {
         ),
         (
             of_kind("Tenant", "t", "{}"),
-            format!("2:7 `kind: Tenant` {no}"),
+            "4:7 a tenant without `match` or `boundary`".to_owned(),
         ),
         (
             of_kind("TopicPolicy", "t", "{}"),
