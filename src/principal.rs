@@ -1,5 +1,6 @@
 //! Who is speaking: the one word about identity that all stages share.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,6 +17,27 @@ pub struct Principal {
     pub proof: Proof,
     /// When the proof ends; `None` where it has no end of its own.
     pub expires_at: Option<SystemTime>,
+}
+
+/// The claims of a token that are plain text, as far as a tenant can be matched by them. `Debug`
+/// shows nothing of them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct TextClaims(pub Arc<[(Box<str>, Box<str>)]>);
+
+/// The longest name and the longest value of a claim that a tenant can be matched by, in bytes.
+pub const CLAIM_BYTES_MAX: usize = 500;
+
+impl TextClaims {
+    /// Whether the token says exactly this.
+    pub fn says(&self, name: &str, value: &str) -> bool {
+        self.0.iter().any(|(n, v)| **n == *name && **v == *value)
+    }
+}
+
+impl fmt::Debug for TextClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TextClaims({})", self.0.len())
+    }
 }
 
 /// How an identity was proven.

@@ -12,6 +12,7 @@ use kordon::policy::rule::{
     AccessPolicy, Effect, HostPattern, NamePattern, Part, PrincipalPattern, ResourcePattern, Rule,
     Template,
 };
+use kordon::policy::tenant::{Boundary, Tenant};
 use kordon::principal::{Principal, Proof};
 use proptest::prelude::*;
 
@@ -47,6 +48,66 @@ mod oracle {
             Some(allow) => (true, Some(allow.at.line)),
             None => (false, None),
         }
+    }
+
+    /// What a boundary leaves out is refused, by its own line; everything else is for the rules.
+    pub fn decide_within(
+        tenants: &[Tenant],
+        policies: &[AccessPolicy],
+        super_users: &[String],
+        who: &Subject<'_>,
+        (operation, kind, name): (Operation, ResourceKind, &str),
+    ) -> Answer {
+        let is_super = super_users.iter().any(|s| **s == *who.principal.name);
+        match boundary(tenants, who) {
+            Some(boundary) if !is_super && !inside(boundary, who, kind, name) => {
+                (false, Some(boundary.at.line))
+            }
+            _ => decide(policies, super_users, who, operation, kind, name),
+        }
+    }
+
+    pub fn boundary<'t>(tenants: &'t [Tenant], who: &Subject<'_>) -> Option<&'t Boundary> {
+        let own = tenants.iter().find(|t| *t.name == *who.principal.tenant);
+        own.and_then(|t| t.boundary.as_ref())
+    }
+
+    fn inside(boundary: &Boundary, who: &Subject<'_>, kind: ResourceKind, name: &str) -> bool {
+        kind == ResourceKind::Cluster
+            || (boundary.resources.iter())
+                .any(|r| r.kind == kind && names(&r.names, Effect::Allow, who, name))
+    }
+
+    /// Names that stand for all that boundary and rules tell apart: each that is written, and one
+    /// below each prefix that nobody else wrote.
+    pub fn samples(
+        tenants: &[Tenant],
+        policies: &[AccessPolicy],
+        who: &Subject<'_>,
+    ) -> Vec<String> {
+        let rules = concerning(policies, who).flat_map(|r| r.resources.iter());
+        let bounds = boundary(tenants, who)
+            .into_iter()
+            .flat_map(|b| &b.resources);
+        let mut found = vec!["~".to_owned()];
+        for pattern in rules.chain(bounds) {
+            match filled(&pattern.names, Effect::Allow, who) {
+                Some(Filled::Literal(text)) => found.push(text),
+                Some(Filled::Prefix(text)) => {
+                    found.push(format!("{text}~"));
+                    found.push(text);
+                }
+                Some(Filled::All) | None => {}
+            }
+        }
+        found
+    }
+
+    /// Whether the boundary has `*` for the kind, or there is none.
+    pub fn is_open(tenants: &[Tenant], who: &Subject<'_>, kind: ResourceKind) -> bool {
+        boundary(tenants, who).is_none_or(|b| {
+            (b.resources.iter()).any(|r| r.kind == kind && r.names == NamePattern::All)
+        })
     }
 
     /// Kafka's `authorizeByResourceType`, by listing the patterns as it does. Answers only yes or
@@ -313,6 +374,34 @@ fn contradictions() -> impl Strategy<Value = Vec<AccessPolicy>> {
     })
 }
 
+/// A tenant `s` with a boundary, and a tenant `t` that has one or not.
+fn tenants() -> impl Strategy<Value = Vec<Tenant>> {
+    let boundary = || {
+        prop::collection::vec(pattern(), 0..4).prop_map(|resources| Boundary {
+            at: RuleRef {
+                file: "random.yaml".into(),
+                line: 0,
+            },
+            resources,
+        })
+    };
+    (boundary(), prop::option::of(boundary())).prop_map(|(s, t)| {
+        let tenant = |name: &str, boundary: Option<Boundary>, line| Tenant {
+            name: name.to_owned(),
+            at: RuleRef {
+                file: "random.yaml".into(),
+                line,
+            },
+            matches: Vec::new(),
+            boundary: boundary.map(|mut b| {
+                b.at.line = line;
+                b
+            }),
+        };
+        vec![tenant("s", Some(s), 1_000), tenant("t", t, 2_000)]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 1000,
@@ -345,6 +434,54 @@ proptest! {
             prop_assert!(!view.allows_all(operation, kind) || got.0);
             let considered = view.considered(operation, kind, &name);
             prop_assert!(got.1.is_none_or(|l| considered.iter().any(|c| c.rule.line == l)));
+        }
+    }
+
+    #[test]
+    fn decisions_within_a_boundary_agree_with_the_oracle(
+        policies in prop_oneof![policies(), contradictions()],
+        tenants in tenants(),
+        principal in principal(),
+        super_users in prop_oneof![9 => Just(vec![]), 1 => Just(vec!["User:a".to_owned()])],
+        asked in prop::collection::vec((operation(), kind(), "[abst*]{0,6}"), 1..20),
+    ) {
+        let who = Subject { principal: &principal, host: IpAddr::from([10, 0, 0, 1]) };
+        let set = PolicySet::new(policies.clone(), super_users.clone()).within(tenants.clone());
+        let view = set.view(&who);
+        let is_super = view.is_super_user();
+        let samples = oracle::samples(&tenants, &policies, &who);
+        for (operation, kind, name) in asked {
+            let ask = |name: &str| {
+                let question = (operation, kind, name);
+                oracle::decide_within(&tenants, &policies, &super_users, &who, question)
+            };
+            for name in samples.iter().chain([&name]) {
+                let got = view.decide(operation, kind, name);
+                let got = (got.allowed, got.rule.map(|r| r.line));
+                prop_assert_eq!(got, ask(name), "{:?} {:?} {:?}", operation, kind, name);
+                prop_assert!(!view.allows_all(operation, kind) || got.0);
+                let considered = view.considered(operation, kind, name);
+                prop_assert!(got.1.is_none_or(|l| considered.iter().any(|c| c.rule.line == l)));
+            }
+            let open = is_super || oracle::is_open(&tenants, &who, kind);
+            prop_assert!(open || !view.allows_all(operation, kind));
+
+            let any = view.decide_any(operation, kind);
+            let want = match open {
+                true => oracle::decide_any(&policies, &super_users, &who, operation, kind),
+                false => samples.iter().any(|name| ask(name).0),
+            };
+            prop_assert_eq!(any.allowed, want, "any {:?} {:?}", operation, kind);
+            let line = any.rule.map(|r| r.line);
+            prop_assert!(is_super || !any.allowed || line.is_some_and(|l| l < 1_000));
+        }
+        for name in ["kafka-cluster", "~"] {
+            let (operation, kind) = (Operation::Alter, ResourceKind::Cluster);
+            let unbounded = PolicySet::new(policies.clone(), super_users.clone()).view(&who);
+            prop_assert_eq!(
+                view.decide(operation, kind, name),
+                unbounded.decide(operation, kind, name)
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::check::{self, Format, Report, counted, printable};
 use super::policies;
+use crate::config::Guards;
 use crate::policy::compare::{self, Change};
 use crate::policy::model::{ResourceKind, RuleRef};
 use crate::problem::Problems;
@@ -34,7 +35,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     let files = old.files + new.files;
     let changes = match problems.has_errors() {
         true => Vec::new(),
-        false => compare::compare(&old.access, &new.access).unwrap_or_else(|_| {
+        false => compare::compare_within(side(&old), side(&new)).unwrap_or_else(|_| {
             let message = format!(
                 "too many names to compare exactly: more than {} decisions or {} subjects",
                 compare::DECISIONS_MAX,
@@ -55,6 +56,13 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         Format::Json => write_json(&changes, out)?,
     }
     Ok(u8::from(!changes.is_empty()))
+}
+
+fn side(guards: &Guards) -> compare::Side<'_> {
+    compare::Side {
+        policies: &guards.access,
+        tenants: &guards.tenants,
+    }
 }
 
 fn write_text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {

@@ -108,7 +108,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         principal: &principal,
         host: options.host,
     };
-    let view = PolicySet::new(guards.access, super_users).view(&subject);
+    let set = PolicySet::new(guards.access, super_users).within(guards.tenants);
+    let view = set.view(&subject);
     let (kind, name) = options.resource.named();
     let decision = view.decide(options.operation, kind, name);
     let considered = view.considered(options.operation, kind, name);

@@ -64,7 +64,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         return Ok(2);
     }
     let mut replay = Replay {
-        policies: PolicySet::new(guards.access, options.super_users.clone()),
+        policies: PolicySet::new(guards.access, options.super_users.clone()).within(guards.tenants),
         views: HashMap::new(),
         found: Found::default(),
     };

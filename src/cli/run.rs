@@ -405,7 +405,8 @@ fn snapshot(
     let access = match &config.authorization {
         Authorization::Off => None,
         Authorization::Enforced { super_users } => {
-            Some(PolicySet::new(guards.access, super_users.clone()))
+            let rules = PolicySet::new(guards.access, super_users.clone());
+            Some(rules.within(guards.tenants.clone()))
         }
     };
     let directory = match &config.schemas {
@@ -415,6 +416,7 @@ fn snapshot(
     Snapshot {
         generation,
         access,
+        tenants: guards.tenants,
         schemas: SchemaSet::new(guards.schemas, directory, problems),
         quotas: match quotas {
             Some(old) => old.reloaded(guards.quotas),

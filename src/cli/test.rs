@@ -107,6 +107,7 @@ impl Run<'_> {
             return tests.len();
         }
         let set = PolicySet::new(guards.access, self.super_users.to_vec());
+        let set = set.within(guards.tenants);
         for case in cases {
             outcomes.push(judge(case, &set, &schemas));
         }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::file;
+use super::{file, tenant};
 use crate::document::{self, Fields, Node, did_you_mean, unsupported};
 use crate::policy::parse::{self, rule_ref};
 use crate::policy::rule::{AccessPolicy, NamePattern, Part, Template};
+use crate::policy::tenant::Tenant;
 use crate::problem::{Place, Problems};
 use crate::quota::spec::{QuotaEntity, QuotaName, QuotaSpec};
 use crate::schema::spec::{
@@ -31,6 +32,8 @@ pub const TEST_SUFFIX: &str = ".test.yaml";
 pub struct Guards {
     /// `kind: AccessPolicy`.
     pub access: Vec<AccessPolicy>,
+    /// `kind: Tenant`.
+    pub tenants: Vec<Tenant>,
     /// `kind: QuotaPolicy`.
     pub quotas: Vec<QuotaSpec>,
     /// `kind: SchemaPolicy`.
@@ -195,7 +198,7 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
         });
         return;
     };
-    if matches!(kind, "Tenant" | "TopicPolicy") {
+    if kind == "TopicPolicy" {
         problems.error(&kind_node.place, unsupported(&format!("kind: {kind}")));
         return;
     }
@@ -217,6 +220,7 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
         "AccessPolicy" => guards
             .access
             .extend(parse::access_policy(&name, spec, problems)),
+        "Tenant" => guards.tenants.extend(tenant::tenant(&name, spec, problems)),
         "QuotaPolicy" => guards.quotas.extend(quota(&name, spec, problems)),
         _ => guards.schemas.extend(schema(&name, spec, problems)),
     }

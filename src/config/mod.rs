@@ -15,6 +15,7 @@ mod outside;
 mod overlap;
 mod passwords;
 mod read;
+mod tenant;
 mod upstream;
 pub mod users;
 

@@ -20,6 +20,7 @@ use crate::telemetry::audit::{AuditFile, AuditSink};
 mod identities;
 mod oauthbearer;
 mod passwords;
+mod tenants;
 mod upstream;
 
 const FILES: [&str; 9] = [
@@ -561,7 +562,7 @@ fn mistakes_in_policies() {
         ),
         (
             of_kind("Tenant", "t", "{}"),
-            format!("2:7 `kind: Tenant` {no}"),
+            "4:7 a tenant without `match` or `boundary`".to_owned(),
         ),
         (
             of_kind("TopicPolicy", "t", "{}"),

@@ -33,7 +33,7 @@ impl Reasons {
         let guards = guards::load(&directory.join("policies"), &mut problems);
         Self {
             directory: directory.to_owned(),
-            policies: PolicySet::new(guards.access, Vec::new()),
+            policies: PolicySet::new(guards.access, Vec::new()).within(guards.tenants),
             seen: 0,
         }
     }

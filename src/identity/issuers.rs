@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value};
 
 use crate::identity::binding::Thumbprint;
-use crate::identity::token::{TokenError, Unverified, Verifier};
-use crate::principal::Principal;
+use crate::identity::token::{TokenError, Unverified, Verifier, text_claims};
+use crate::principal::{Principal, TextClaims};
 
 /// How many issuers one listener may believe.
 pub const ISSUERS_MAX: usize = 32;
@@ -67,16 +67,27 @@ pub trait AskToken: Debug + Send + Sync {
 pub struct Proven {
     /// Who is speaking.
     pub principal: Principal,
+    /// What a tenant can be matched by; none where the tenant is proven.
+    pub claims: TextClaims,
     /// The longest session that the issuer's settings grant (KIP-368).
     pub session_max: Option<Duration>,
 }
 
 impl Issuer {
-    fn proven(&self, principal: Principal) -> Proven {
-        Proven {
+    fn proven(
+        &self,
+        principal: Principal,
+        claims: &Map<String, Value>,
+    ) -> Result<Proven, TokenError> {
+        let claims = match &*principal.tenant {
+            "" => text_claims(claims)?,
+            _ => TextClaims::default(),
+        };
+        Ok(Proven {
             principal,
+            claims,
             session_max: self.verifier.settings().session_max,
-        }
+        })
     }
 }
 
@@ -123,7 +134,7 @@ impl Issuers {
             _ => return Err(TokenError::Unasked),
         };
         let principal = issuer.verifier.judge(&read, certificate, now)?;
-        Ok(issuer.proven(principal))
+        issuer.proven(principal, read.claims())
     }
 
     /// The same, where the issuer may be asked. With a key that is known, nobody waits.
@@ -135,27 +146,29 @@ impl Issuers {
     ) -> Result<Proven, TokenError> {
         let (issuer, read) = self.choose(token)?;
         let verifier = &issuer.verifier;
-        let principal = match (&issuer.asked, read) {
-            (Some(Asked::Token(issuer)), _) => {
-                let answer = issuer.ask(token).await?;
-                verifier.judge_answer(&answer, certificate, now())?
+        let (principal, read) = match (&issuer.asked, read) {
+            (Some(Asked::Token(asked)), _) => {
+                let answer = asked.ask(token).await?;
+                let principal = verifier.judge_answer(&answer, certificate, now())?;
+                return issuer.proven(principal, &answer);
             }
-            (None, Some(read)) => verifier.judge(&read, certificate, now())?,
-            (Some(Asked::Keys(issuer)), Some(read)) => {
+            (None, Some(read)) => (verifier.judge(&read, certificate, now())?, read),
+            (Some(Asked::Keys(asked)), Some(read)) => {
                 let generation = verifier.generation();
-                match verifier.judge(&read, certificate, now()) {
+                let principal = match verifier.judge(&read, certificate, now()) {
                     Err(error @ (TokenError::Key | TokenError::NoKeys)) => {
-                        if !issuer.newer(generation).await {
+                        if !asked.newer(generation).await {
                             return Err(error);
                         }
                         verifier.judge(&read, certificate, now())?
                     }
                     judged => judged?,
-                }
+                };
+                (principal, read)
             }
             (_, None) => return Err(TokenError::Malformed),
         };
-        Ok(issuer.proven(principal))
+        issuer.proven(principal, read.claims())
     }
 
     /// Whose token this is; taken apart if it is a JWT.

@@ -19,12 +19,16 @@ use crate::identity::json::{self, JsonFault};
 use crate::identity::keys::{KeyKind, KeySet};
 use crate::identity::name;
 use crate::identity::settings::TokenSettings;
-use crate::principal::{Principal, Proof};
+use crate::principal::{CLAIM_BYTES_MAX, Principal, Proof, TextClaims};
 
 pub use crate::identity::keys::KeySetError;
 
 /// How many groups a token may list. More are refused, not cut off: a rule may deny by group.
 pub const GROUPS_MAX: usize = 1024;
+
+/// How many claims that are text a token may have. More are refused, not cut off: a tenant may be
+/// matched by any of them.
+pub const TEXT_CLAIMS_MAX: usize = 256;
 
 /// The longest validity believed, in seconds since the epoch: the end of the year 9999.
 const DATE_SECONDS_MAX: f64 = 253_402_300_799.0;
@@ -126,6 +130,9 @@ pub enum TokenError {
     /// The tenant claim is not a string, or a name that is refused.
     #[error("token names no acceptable tenant")]
     Tenant,
+    /// More claims that are text than [`TEXT_CLAIMS_MAX`].
+    #[error("token has too many claims")]
+    Claims,
     /// The groups claim is no list of acceptable names, or too long.
     #[error("token names no acceptable groups")]
     Groups,
@@ -158,6 +165,7 @@ impl TokenError {
             Self::Claim(_) => "claim",
             Self::Principal => "principal",
             Self::Tenant => "tenant",
+            Self::Claims => "claims",
             Self::Groups => "groups",
         }
     }
@@ -196,6 +204,11 @@ impl<'a> Unverified<'a> {
             header: decode(header)?,
             claims: decode(claims)?,
         })
+    }
+
+    /// What the token says, believed or not.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
     }
 
     /// Who the token says has issued it.
@@ -532,6 +545,21 @@ fn date(value: &Value) -> Result<SystemTime, TokenError> {
     }
     let since = Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Date)?;
     UNIX_EPOCH.checked_add(since).ok_or(TokenError::Date)
+}
+
+/// The claims that a tenant can be matched by: those at the top that are text. What is longer than
+/// any match can be is left out.
+pub fn text_claims(claims: &Map<String, Value>) -> Result<TextClaims, TokenError> {
+    let texts = claims.iter().filter_map(|(name, value)| {
+        let value = value.as_str()?;
+        let fits = name.len() <= CLAIM_BYTES_MAX && value.len() <= CLAIM_BYTES_MAX;
+        fits.then(|| (name.as_str().into(), value.into()))
+    });
+    let texts: Vec<(Box<str>, Box<str>)> = texts.take(TEXT_CLAIMS_MAX + 1).collect();
+    match texts.len() {
+        0..=TEXT_CLAIMS_MAX => Ok(TextClaims(texts.into())),
+        _ => Err(TokenError::Claims),
+    }
 }
 
 fn acceptable(value: &Value) -> Option<&str> {

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use crate::identity::issuers::Proven;
 use crate::identity::plain::PlainMessage;
 use crate::identity::scram::{ClientFirst, Credential, Hash, ScramError, ServerExchange};
-use crate::principal::{Principal, Proof};
+use crate::principal::{Principal, Proof, TextClaims};
 
 /// How many users one file may hold.
 pub const USERS_MAX: usize = 10_000;
@@ -211,6 +211,7 @@ impl Passwords {
                 proof: Proof::Password,
                 expires_at: None,
             },
+            claims: TextClaims::default(),
             session_max: self.session_max,
         }
     }

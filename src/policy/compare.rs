@@ -9,6 +9,9 @@
 //!   to show any difference: one that an allow needs, and one that a deny needs; variables add the
 //!   user and the tenant that they stand for.
 //!
+//! A boundary is a fact about the tenant that only refuses: a difference that it makes shows for
+//! the tenant with one fact that an allow needs.
+//!
 //! A difference that a less special subject has in the same way is told once, for that one.
 
 mod world;
@@ -21,6 +24,7 @@ use self::world::{Facts, Who, World, template};
 
 use super::model::{CLUSTER_NAME, Decision, Operation, ResourceKind, RuleRef, Subject};
 use super::rule::{AccessPolicy, NamePattern, Part, Template};
+use super::tenant::{Boundary, Tenant};
 use super::{PolicySet, View};
 
 /// How many decisions one comparison may take.
@@ -56,19 +60,46 @@ pub struct Change {
     pub new: Option<RuleRef>,
 }
 
+/// One side of a comparison.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Side<'a> {
+    /// The policies.
+    pub policies: &'a [AccessPolicy],
+    /// The tenants, for their boundaries. Who belongs to one is no part of a decision, so a
+    /// `match` that differs changes none.
+    pub tenants: &'a [Tenant],
+}
+
+impl Side<'_> {
+    fn set(&self) -> PolicySet {
+        PolicySet::new(self.policies.to_vec(), Vec::new()).within(self.tenants.to_vec())
+    }
+
+    fn boundary(&self, tenant: &str) -> Option<&Boundary> {
+        let own = self.tenants.iter().find(|t| t.name == tenant);
+        own.and_then(|t| t.boundary.as_ref())
+    }
+}
+
 /// Compares two sets of policies. Super users are no part of policies.
 pub fn compare(old: &[AccessPolicy], new: &[AccessPolicy]) -> Result<Vec<Change>, TooLarge> {
+    let side = |policies| Side {
+        policies,
+        tenants: &[],
+    };
+    compare_within(side(old), side(new))
+}
+
+/// The same, with the boundaries of tenants.
+pub fn compare_within(old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, TooLarge> {
     let changed = Changed::between(old, new);
-    if changed.policies.is_empty() {
+    if changed.policies.is_empty() && changed.tenants.is_empty() {
         return Ok(Vec::new());
     }
     let world = World::of(old, new);
     let mut comparison = Comparison {
-        sets: [
-            PolicySet::new(old.to_vec(), Vec::new()),
-            PolicySet::new(new.to_vec(), Vec::new()),
-        ],
-        policies: [old, new],
+        sets: [old.set(), new.set()],
+        sides: [old, new],
         views: HashMap::new(),
         decisions: 0,
         cells: 0,
@@ -87,31 +118,46 @@ pub fn compare(old: &[AccessPolicy], new: &[AccessPolicy]) -> Result<Vec<Change>
 /// The policies that only one of the sets has. Whom none of them concerns is decided alike.
 struct Changed<'a> {
     policies: Vec<&'a AccessPolicy>,
+    /// The tenants whose boundary differs.
+    tenants: BTreeSet<&'a str>,
 }
 
 impl<'a> Changed<'a> {
-    fn between(old: &'a [AccessPolicy], new: &'a [AccessPolicy]) -> Changed<'a> {
+    fn between(old: Side<'a>, new: Side<'a>) -> Changed<'a> {
         let mut unmatched: HashMap<String, Vec<&AccessPolicy>> = HashMap::new();
-        for policy in new {
+        for policy in new.policies {
             unmatched.entry(meaning(policy)).or_default().push(policy);
         }
         let mut policies = Vec::new();
-        for policy in old {
+        for policy in old.policies {
             let same = unmatched.get_mut(&meaning(policy)).and_then(Vec::pop);
             if same.is_none() {
                 policies.push(policy);
             }
         }
         policies.extend(unmatched.into_values().flatten());
-        Changed { policies }
+        let bounds = |side: Side<'_>, name: &str| {
+            let boundary = side.boundary(name);
+            boundary.map(|b| format!("{:?}", b.resources))
+        };
+        let names = old.tenants.iter().chain(new.tenants).map(|t| &*t.name);
+        let tenants = names
+            .filter(|name| bounds(old, name) != bounds(new, name))
+            .collect();
+        Changed { policies, tenants }
     }
 
     fn concern(&self, who: &Who) -> bool {
-        self.policies.iter().any(|policy| concerns(policy, who))
+        self.bounds_of(who) || self.policies.iter().any(|policy| concerns(policy, who))
+    }
+
+    fn bounds_of(&self, who: &Who) -> bool {
+        self.tenants.contains(&*who.principal.tenant)
     }
 
     fn concern_at(&self, who: &Who, host: IpAddr) -> bool {
-        (self.policies.iter()).any(|policy| concerns(policy, who) && from(policy, host))
+        self.bounds_of(who)
+            || (self.policies.iter()).any(|policy| concerns(policy, who) && from(policy, host))
     }
 }
 
@@ -197,7 +243,7 @@ pub fn shown(pattern: &NamePattern) -> String {
 
 struct Comparison<'a> {
     sets: [PolicySet; 2],
-    policies: [&'a [AccessPolicy]; 2],
+    sides: [Side<'a>; 2],
     /// By facts and host; both sets.
     views: HashMap<(Facts, IpAddr), Arc<[View; 2]>>,
     decisions: u64,
@@ -363,7 +409,8 @@ impl Comparison<'_> {
             principal: &who.principal,
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
-        let rules = (self.policies.iter().copied().flatten())
+        let rules = (self.sides.iter())
+            .flat_map(|side| side.policies)
             .filter(|policy| concerns(policy, who))
             .flat_map(|policy| &policy.rules);
         let mut patterns: Vec<NamePattern> = match kind {
@@ -377,10 +424,11 @@ impl Comparison<'_> {
             }
             _ => vec![NamePattern::All],
         };
-        for rule in rules {
-            let of_kind = rule.resources.iter().filter(|r| r.kind == kind);
-            patterns.extend(of_kind.map(|r| r.names.clone()));
-        }
+        let bounds = (self.sides.iter())
+            .filter_map(|side| side.boundary(&who.principal.tenant))
+            .flat_map(|boundary| &boundary.resources);
+        let of_kind = rules.flat_map(|rule| &rule.resources).chain(bounds);
+        patterns.extend(of_kind.filter(|r| r.kind == kind).map(|r| r.names.clone()));
         let mut seen = BTreeSet::new();
         let mut cells = Vec::new();
         for pattern in patterns {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::decide::{Cell, Grant, Index, Operations, View};
 use super::model::{ResourceKind, Subject};
 use super::rule::{AccessPolicy, Effect, NamePattern, Rule};
+use super::tenant::{Bounds, Tenant};
 
 /// Every access rule in force. Cheap to share behind an `Arc`; [`PolicySet::view`] is what a
 /// connection holds.
@@ -12,6 +13,7 @@ use super::rule::{AccessPolicy, Effect, NamePattern, Rule};
 pub struct PolicySet {
     policies: Vec<AccessPolicy>,
     super_users: HashSet<String>,
+    tenants: Vec<Tenant>,
 }
 
 impl PolicySet {
@@ -20,7 +22,13 @@ impl PolicySet {
         PolicySet {
             policies,
             super_users: super_users.into_iter().collect(),
+            tenants: Vec::new(),
         }
+    }
+
+    /// The same set within the boundaries of these tenants.
+    pub fn within(self, tenants: Vec<Tenant>) -> PolicySet {
+        PolicySet { tenants, ..self }
     }
 
     /// How many rules the set holds.
@@ -56,8 +64,13 @@ impl PolicySet {
                 collect(rule, order, subject, &mut kinds);
             }
         }
+        // Two tenants of one name are a mistake that the reader of files reports.
+        let tenant = (self.tenants.iter())
+            .find(|tenant| !super_user && *tenant.name == *subject.principal.tenant);
+        let boundary = tenant.and_then(|tenant| tenant.boundary.as_ref());
         View {
             super_user,
+            bounds: boundary.map(|boundary| Box::new(Bounds::new(boundary, subject))),
             kinds: kinds.map(Collected::index),
         }
     }

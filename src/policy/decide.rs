@@ -6,11 +6,14 @@ use std::collections::HashMap;
 use super::compile::slot;
 use super::model::{Decision, Operation, ResourceKind, RuleRef};
 use super::rule::Effect;
+use super::tenant::Bounds;
 
 /// The rules that concern one subject: a principal at a host.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(super) super_user: bool,
+    /// The boundary of the subject's tenant.
+    pub(super) bounds: Option<Box<Bounds>>,
     pub(super) kinds: [Index; 6],
 }
 
@@ -34,6 +37,16 @@ impl View {
         if self.super_user {
             return SUPER_USER;
         }
+        if let Some(bounds) = self.excluding(kind, name) {
+            return bounds.refusal();
+        }
+        self.decide_by_rules(operation, kind, name)
+    }
+
+    fn decide_by_rules(&self, operation: Operation, kind: ResourceKind, name: &str) -> Decision {
+        if self.super_user {
+            return SUPER_USER;
+        }
         let mut found = Found::default();
         let (allowing, denying) = (
             Operations::allowing(operation),
@@ -47,8 +60,73 @@ impl View {
 
     /// May the subject do `operation` on at least one resource of the kind? Kafka asks so when an
     /// idempotent producer without a transactional id starts.
+    ///
+    /// Within a boundary the question is exact: is there a name inside that is allowed?
     pub fn decide_any(&self, operation: Operation, kind: ResourceKind) -> Decision {
-        let first = self.decide(operation, kind, ANY_NAME);
+        let Some(bounds) = self.bounds.as_deref().filter(|b| !b.names(kind).is_all()) else {
+            return self.decide_any_by_rules(operation, kind);
+        };
+        if let Some(allowed) = self.any_within(bounds, operation, kind) {
+            return allowed;
+        }
+        let decision = self.decide_any_by_rules(operation, kind);
+        match decision.allowed {
+            true => bounds.refusal(),
+            false => decision,
+        }
+    }
+
+    /// The first rule that allows the operation on some name inside the boundary. It is enough to
+    /// look at the names that stand for themselves in boundary or rules, and below each prefix at
+    /// one that nothing else speaks of.
+    fn any_within(
+        &self,
+        bounds: &Bounds,
+        operation: Operation,
+        kind: ResourceKind,
+    ) -> Option<Decision> {
+        let (allowing, denying) = (
+            Operations::allowing(operation),
+            Operations::denying(operation),
+        );
+        let (inside, index) = (bounds.names(kind), &self.kinds[slot(kind)]);
+        let below = inside.prefixes.iter().map(|stem| &**stem);
+        let below = below.chain(index.prefixes.iter().map(|p| &*p.name));
+        let below = below.filter(|stem| inside.contains_below(stem));
+        let literals = inside.literals.iter().map(|name| &**name);
+        let literals = literals.chain(index.literals.keys().map(|name| &**name));
+        let literals = literals.filter(|name| inside.contains(name));
+        let asked = below.map(|s| (s, false)).chain(literals.map(|n| (n, true)));
+        let mut best: Option<&Grant> = None;
+        for (name, is_literal) in asked {
+            let mut found = Found::default();
+            found.look(&index.all.grants, allowing, denying);
+            if let Some(cell) = index.literals.get(name).filter(|_| is_literal) {
+                found.look(&cell.grants, allowing, denying);
+            }
+            index.each_prefix(name, |cell| {
+                found.look(&cell.grants, allowing, denying);
+            });
+            if let (Some(allow), None) = (found.allow, found.deny)
+                && best.is_none_or(|b| allow.order < b.order)
+            {
+                best = Some(allow);
+            }
+        }
+        best.map(|allow| Decision {
+            allowed: true,
+            rule: Some(allow.rule.clone()),
+        })
+    }
+
+    /// The boundary, where the name is outside.
+    fn excluding(&self, kind: ResourceKind, name: &str) -> Option<&Bounds> {
+        let bounds = self.bounds.as_deref();
+        bounds.filter(|bounds| !bounds.names(kind).contains(name))
+    }
+
+    fn decide_any_by_rules(&self, operation: Operation, kind: ResourceKind) -> Decision {
+        let first = self.decide_by_rules(operation, kind, ANY_NAME);
         if first.allowed {
             return first;
         }
@@ -93,11 +171,16 @@ impl View {
         }
     }
 
-    /// Whether `operation` is allowed on every resource of the kind: a rule allows it on all names
-    /// and no rule denies it on any. `false` does not mean that something is denied.
+    /// Whether `operation` is allowed on every resource of the kind: a rule allows it on all names,
+    /// no rule denies it on any, and no boundary leaves one out. `false` does not mean
+    /// that something is denied.
     pub fn allows_all(&self, operation: Operation, kind: ResourceKind) -> bool {
         if self.super_user {
             return true;
+        }
+        let bounds = self.bounds.as_deref();
+        if bounds.is_some_and(|bounds| !bounds.names(kind).is_all()) {
+            return false;
         }
         let index = &self.kinds[slot(kind)];
         let denying = Operations::denying(operation);
@@ -109,7 +192,8 @@ impl View {
         all.allow.is_some()
     }
 
-    /// Every rule that matches the question, in the order loaded: denies and allows alike.
+    /// Every rule that matches the question, in the order loaded: denies and allows alike; before
+    /// them the boundary, where it leaves the name out.
     pub fn considered(
         &self,
         operation: Operation,
@@ -130,11 +214,15 @@ impl View {
         });
         grants.sort_by_key(|g| g.order);
         grants.dedup_by_key(|g| g.order);
+        let outside = self.excluding(kind, name).map(|bounds| Considered {
+            rule: bounds.rule.clone(),
+            effect: Effect::Deny,
+        });
         let considered = grants.into_iter().map(|g| Considered {
             rule: g.rule.clone(),
             effect: g.effect,
         });
-        considered.collect()
+        outside.into_iter().chain(considered).collect()
     }
 
     /// Whether the subject is a super user, whom no rule concerns.
@@ -147,6 +235,15 @@ const SUPER_USER: Decision = Decision {
     allowed: true,
     rule: None,
 };
+
+impl Bounds {
+    fn refusal(&self) -> Decision {
+        Decision {
+            allowed: false,
+            rule: Some(self.rule.clone()),
+        }
+    }
+}
 
 /// A set of operations, one bit for each of Kafka's codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,9 @@
 //! `${principal}` in names, inserted as literal text. Where a variable has no value, an allow
 //! matches nothing and a deny matches every name of its kind.
 //!
+//! A [`tenant`] may have a boundary: who belongs to it is refused every name outside, by the
+//! boundary's own line, whatever the rules say. A super user passes, the cluster is not bounded.
+//!
 //! [`compare`] says how two sets differ, [`lint`] what in one set is probably not meant.
 //! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection.
 
@@ -29,6 +32,7 @@ pub mod lint;
 pub mod model;
 pub mod parse;
 pub mod rule;
+pub mod tenant;
 
 pub use compile::PolicySet;
 pub use decide::{Considered, View};

@@ -15,7 +15,7 @@ use crate::problem::{Place, Problems};
 pub const RULES_MAX: usize = 10_000;
 
 /// The keys of a rule that list names, and what they are names of.
-const NAME_KEYS: [(&str, ResourceKind); 5] = [
+pub const NAME_KEYS: [(&str, ResourceKind); 5] = [
     ("topics", ResourceKind::Topic),
     ("groups", ResourceKind::Group),
     ("transactionalIds", ResourceKind::TransactionalId),

@@ -13,10 +13,12 @@ use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
 use crate::identity::binding::Thumbprint;
+use crate::identity::issuers::Proven;
 use crate::identity::mechanisms::Mechanism;
-use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
-use crate::principal::Principal;
+use crate::policy::tenant::TwoTenants;
+use crate::policy::{PolicySet, View};
+use crate::principal::{Principal, TextClaims};
 use crate::quota::{Buckets, Charged};
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
@@ -35,8 +37,14 @@ pub struct Client<'p> {
     pub number: u64,
     /// Where it is.
     pub peer: SocketAddr,
-    /// Who it is.
+    /// Who it is, with the tenant that it belongs to now.
     pub principal: Principal,
+    /// What it has proven: without a tenant that it only matches.
+    pub proven: Principal,
+    /// What its tenant can be matched by.
+    claims: TextClaims,
+    /// Two tenants match by now: it is served no more.
+    pub is_contested: bool,
     /// When it must have authenticated again (KIP-368).
     pub session_end: Option<SystemTime>,
     /// The certificate it showed, where tokens may be bound to it.
@@ -86,17 +94,21 @@ pub struct Place<'p> {
 
 impl<'p> Client<'p> {
     /// A client that has just been identified; `broker` is behind its connection.
-    pub fn new(place: &Place<'p>, who: Identified, broker: BrokerAddr) -> Self {
+    pub fn new(place: &Place<'p>, who: Identified, broker: BrokerAddr) -> Result<Self, TwoTenants> {
         let snapshot = place.proxy.snapshot.load_full();
-        let view = view_of(&snapshot, &who.principal, place.peer);
+        let principal = snapshot.placed(&who.principal, &who.claims)?;
+        let view = view_of(&snapshot, &principal, place.peer);
         let recorder = &place.proxy.recorder;
-        let metrics = recorder.connection(&who.principal.tenant, &place.listener.name);
-        Client {
+        let metrics = recorder.connection(&principal.tenant, &place.listener.name);
+        Ok(Client {
             proxy: place.proxy,
             listener: place.listener,
             number: place.number,
             peer: place.peer,
-            principal: who.principal,
+            principal,
+            proven: who.principal,
+            claims: who.claims,
+            is_contested: false,
             session_end: who.session_end,
             certificate: place.certificate,
             mechanism: who.mechanism,
@@ -111,7 +123,7 @@ impl<'p> Client<'p> {
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,
-        }
+        })
     }
 
     /// Takes over what is in force now; cheap where nothing changed.
@@ -119,8 +131,34 @@ impl<'p> Client<'p> {
         let current = self.proxy.snapshot.load();
         if current.generation != self.snapshot.generation {
             self.snapshot = Arc::clone(&current);
-            self.view = view_of(&self.snapshot, &self.principal, self.peer);
-            self.buckets = None;
+            self.place();
+        }
+    }
+
+    /// Finds the tenant and all that depends on it.
+    fn place(&mut self) {
+        self.buckets = None;
+        match self.snapshot.placed(&self.proven, &self.claims) {
+            Ok(principal) => {
+                self.is_contested = false;
+                self.principal = principal;
+                self.view = view_of(&self.snapshot, &self.principal, self.peer);
+                self.metrics.identified(&self.principal.tenant);
+            }
+            Err(two) => {
+                self.is_contested = true;
+                let detail = two.to_string();
+                self.refused_otherwise(None, None, Reason::Authentication, detail, None);
+                // Answers that are still owed hold nothing of either.
+                self.principal.tenant = "".into();
+                let nothing = PolicySet::default();
+                self.view = self.view.take().map(|_| {
+                    nothing.view(&Subject {
+                        principal: &self.principal,
+                        host: self.peer.ip(),
+                    })
+                });
+            }
         }
     }
 
@@ -128,10 +166,15 @@ impl<'p> Client<'p> {
     /// on, and what only the old one gave does not.
     pub fn identified_again(&mut self, who: Identified) {
         self.reauthentication = None;
-        self.principal = who.principal;
+        self.proven = who.principal;
+        self.claims = who.claims;
         self.session_end = who.session_end;
-        self.view = view_of(&self.snapshot, &self.principal, self.peer);
-        self.buckets = None;
+        self.place();
+    }
+
+    /// What is proven, with the tenant that it belongs to.
+    pub fn placed(&self, proven: &Proven) -> Result<Principal, TwoTenants> {
+        self.snapshot.placed(&proven.principal, &proven.claims)
     }
 
     /// Whether the client should have authenticated again by now.

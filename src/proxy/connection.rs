@@ -28,7 +28,8 @@ use crate::identity::mechanisms::Mechanisms;
 use crate::net::fault::{HandshakeFault, handshake_fault};
 use crate::net::stream::{HANDSHAKE_TIMEOUT, Stream};
 use crate::net::tls::Offer;
-use crate::principal::Principal;
+use crate::policy::tenant::TwoTenants;
+use crate::principal::{Principal, TextClaims};
 use crate::session::frames;
 use crate::session::handshake::{Failure, Handshake, Identified, Outcome, Step};
 use crate::session::inflight::InFlight;
@@ -138,6 +139,9 @@ pub async fn serve(
     let Ok(Some((who, dialled))) = identified else {
         return;
     };
+    if let Err(two) = proxy.snapshot.load().placed(&who.principal, &who.claims) {
+        return place.two_tenants(stream, &who.principal, &two).await;
+    }
     // The broker connection is opened when the first request needs it.
     if buffer.is_empty() {
         tokio::select! {
@@ -153,7 +157,12 @@ pub async fn serve(
     let Ok((addr, upstream)) = dialled else {
         return;
     };
-    let client = Client::new(&place, who, addr);
+    let proven = who.principal.clone();
+    let client = match Client::new(&place, who, addr) {
+        Ok(client) => client,
+        // The policies have changed in this very moment.
+        Err(two) => return place.two_tenants(stream, &proven, &two).await,
+    };
     proxy.recorder.upstream_opened();
     run(client, stream, upstream, buffer, draining, &mut recheck).await;
     proxy.recorder.upstream_closed();
@@ -365,6 +374,12 @@ impl Place<'_> {
                 let forward = self.proxy.identities.forward();
                 let token = evidence.bearer().filter(|_| forward).map(str::to_owned);
                 let mut outcome = prove::prove(offered, evidence, self.certificate.as_ref()).await;
+                if let Ok(Outcome::Proven(proven, _)) = &outcome {
+                    let snapshot = self.proxy.snapshot.load();
+                    if let Err(two) = snapshot.placed(&proven.principal, &proven.claims) {
+                        outcome = Err(two.into());
+                    }
+                }
                 if let Ok(Outcome::Proven(proven, _)) = &mut outcome
                     && let dialer = self.dialer(&proven.principal)
                     && let Credentials::Forward = dialer.credentials()
@@ -461,6 +476,23 @@ impl Place<'_> {
         linger(&mut stream).await;
     }
 
+    /// Two tenants match the client: it is not served.
+    async fn two_tenants(&self, mut stream: Stream, who: &Principal, two: &TwoTenants) {
+        let (listener, peer) = (&self.listener.name, self.peer);
+        if let Some(left_out) = self.listener.warnings.admit(clock::now()) {
+            tracing::warn!(%listener, %peer, error = %two, left_out, "client refused");
+        }
+        if self.proxy.audit.is_on() {
+            self.proxy.audit.record(Entry {
+                principal: Some(who.name.clone()),
+                proof: Some(who.proof),
+                groups: who.groups.clone(),
+                ..self.refusal(None, two.to_string())
+            });
+        }
+        linger(&mut stream).await;
+    }
+
     fn refused(&self, method: Method, detail: String) {
         if method == Method::Tls
             && let Some(left_out) = self.listener.warnings.admit(clock::now())
@@ -474,7 +506,16 @@ impl Place<'_> {
         if !self.proxy.audit.is_on() {
             return;
         }
-        self.proxy.audit.record(Entry {
+        let api = match method {
+            Method::Tls => None,
+            _ => Some("SaslAuthenticate"),
+        };
+        self.proxy.audit.record(self.refusal(api, detail));
+    }
+
+    /// The audit line about a client of whom nothing is known.
+    fn refusal(&self, api: Option<&'static str>, detail: String) -> Entry {
+        Entry {
             connection: self.number,
             listener: self.listener.name.clone(),
             host: self.peer.ip(),
@@ -482,10 +523,7 @@ impl Place<'_> {
             proof: None,
             tenant: "".into(),
             groups: [].into(),
-            api: match method {
-                Method::Tls => None,
-                _ => Some("SaslAuthenticate"),
-            },
+            api,
             operation: None,
             resource: None,
             verdict: Verdict::Deny,
@@ -494,13 +532,14 @@ impl Place<'_> {
             rule: None,
             policy: self.proxy.snapshot.load().short_digest.clone(),
             count: None,
-        });
+        }
     }
 }
 
 fn without_end(principal: Principal) -> Identified {
     Identified {
         principal,
+        claims: TextClaims::default(),
         session_end: None,
         mechanism: None,
     }

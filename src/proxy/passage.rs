@@ -527,7 +527,7 @@ impl Request {
     /// Whether what was allowed when it was judged is allowed now.
     fn is_still_allowed(&mut self, client: &mut super::client::Client) -> bool {
         client.refresh();
-        if client.is_expired() {
+        if client.is_expired() || client.is_contested {
             return false;
         }
         if client.snapshot.generation == self.generation {

@@ -66,6 +66,9 @@ pub(super) fn admit<'f>(
         return Err(Glance::Close(Reason::Unsupported, "unknown API key"));
     };
     client.refresh();
+    if client.is_contested {
+        return Err(Glance::Close(Reason::Authentication, "matches two tenants"));
+    }
     // Before anything else a session that has ended may only authenticate again (KIP-368).
     if client.is_expired() && key != apis::SASL_HANDSHAKE && client.reauthentication.is_none() {
         return Err(Glance::Close(Reason::Expired, "session has expired"));

@@ -334,6 +334,11 @@ async fn sasl(
         };
         let token = evidence.bearer().map(str::to_owned);
         let mut outcome = prove::prove(offered, evidence, certificate.as_ref()).await;
+        if let Ok(handshake::Outcome::Proven(proven, _)) = &outcome
+            && let Err(two) = link.client.borrow().placed(proven)
+        {
+            outcome = Err(two.into());
+        }
         let accepted = match (&link.client.borrow().reauthentication, &outcome) {
             (None, _) => return Ok(Some(End::Now)),
             (Some(handshake), Ok(handshake::Outcome::Proven(proven, _))) => {
@@ -415,7 +420,7 @@ fn reauthenticate(client: &mut Client, frame: &Bytes) -> Option<Step> {
             return None;
         }
         client.reauthentication_begun = Some(now);
-        let current = client.principal.clone();
+        let current = client.proven.clone();
         client.reauthentication = Some(Handshake::again(current, client.mechanism?));
     }
     let handshake = client.reauthentication.as_mut()?;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::policy::PolicySet;
+use crate::policy::tenant::{Tenant, TwoTenants, tenant_of};
+use crate::principal::{Principal, TextClaims};
 use crate::quota::Quotas;
 use crate::schema::SchemaSet;
 
@@ -14,6 +16,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Access rules; `None`: `authorization: off`.
     pub access: Option<PolicySet>,
+    /// Who belongs to which tenant, whether or not rules are in force.
+    pub tenants: Vec<Tenant>,
     /// What records must be.
     pub schemas: SchemaSet,
     /// Who may produce how much.
@@ -26,4 +30,15 @@ pub struct Snapshot {
     pub files: Vec<String>,
     /// When all this was read.
     pub loaded: SystemTime,
+}
+
+impl Snapshot {
+    /// What is proven, with the tenant that it belongs to.
+    pub fn placed(&self, proven: &Principal, claims: &TextClaims) -> Result<Principal, TwoTenants> {
+        let tenant = tenant_of(&self.tenants, proven, claims)?;
+        Ok(Principal {
+            tenant,
+            ..proven.clone()
+        })
+    }
 }

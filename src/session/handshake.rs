@@ -28,7 +28,8 @@ use crate::identity::sasl::{self, ABORT, INVALID_TOKEN, Malformed};
 use crate::identity::scram::{ClientFirst, ScramError};
 use crate::identity::token::TokenError;
 use crate::identity::users::{PasswordError, ScramLogin};
-use crate::principal::Principal;
+use crate::policy::tenant::TwoTenants;
+use crate::principal::{Principal, TextClaims};
 use crate::wire::tree::{Node, StructNode};
 
 /// The state of one exchange.
@@ -142,6 +143,8 @@ pub enum Outcome {
 pub struct Identified {
     /// Who the client is.
     pub principal: Principal,
+    /// What its tenant can be matched by; none where the tenant is proven.
+    pub claims: TextClaims,
     /// When it must have authenticated again.
     pub session_end: Option<SystemTime>,
     /// The SASL mechanism that proved it; `None`: it was not proven by SASL.
@@ -183,6 +186,9 @@ pub enum Failure {
     /// The client wants to act as somebody else.
     #[error("authorization id differs from the token's principal")]
     Authzid(String),
+    /// It belongs to two tenants, so to neither.
+    #[error(transparent)]
+    TwoTenants(#[from] TwoTenants),
     /// Re-authentication as somebody else (KIP-368).
     #[error("principal changed during re-authentication")]
     PrincipalChanged {
@@ -470,6 +476,7 @@ fn reply_frame(reply: Reply, message: Bytes, lifetime_ms: i64) -> Option<Bytes> 
 fn done(proven: Proven, mechanism: Mechanism, reply: Reply, last: Bytes, now: SystemTime) -> Step {
     let Proven {
         principal,
+        claims,
         session_max,
     } = proven;
     let lifetime_ms = sasl::lifetime_ms(&principal, session_max, now);
@@ -482,6 +489,7 @@ fn done(proven: Proven, mechanism: Mechanism, reply: Reply, last: Bytes, now: Sy
         frame,
         Box::new(Identified {
             principal,
+            claims,
             session_end,
             mechanism,
         }),

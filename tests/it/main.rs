@@ -23,5 +23,6 @@ mod routing;
 mod schema;
 mod session;
 mod support;
+mod tenants;
 mod upstream;
 mod visible;

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{Changed, SUBJECTS_MAX, TooLarge};
-use crate::policy::rule::{
-    AccessPolicy, HostPattern, NamePattern, Part, PrincipalPattern, Template,
-};
+use super::{Changed, SUBJECTS_MAX, Side, TooLarge};
+use crate::policy::rule::{HostPattern, NamePattern, Part, PrincipalPattern, Template};
 use crate::principal::{Principal, Proof};
 
 /// One subject, without the host.
@@ -126,8 +124,9 @@ pub(super) struct Host {
 }
 
 impl World {
-    pub(super) fn of(old: &[AccessPolicy], new: &[AccessPolicy]) -> World {
-        let policies = || old.iter().chain(new);
+    pub(super) fn of(old: Side<'_>, new: Side<'_>) -> World {
+        let policies = || old.policies.iter().chain(new.policies);
+        let tenants = || old.tenants.iter().chain(new.tenants);
         let mut world = World {
             users: BTreeSet::new(),
             tenants: BTreeSet::new(),
@@ -149,14 +148,22 @@ impl World {
                 names.insert(name.clone());
                 texts.push(name);
             }
-            let resources = policy.rules.iter().flat_map(|r| &r.resources);
-            for template in resources.filter_map(|r| template(&r.names)) {
-                for part in &template.0 {
-                    match part {
-                        Part::Text(text) => texts.push(text),
-                        Part::Tenant => world.tenant_variable = true,
-                        Part::Principal => world.principal_variable = true,
-                    }
+        }
+        for tenant in tenants().filter(|tenant| tenant.boundary.is_some()) {
+            world.tenants.insert(tenant.name.clone());
+            texts.push(&tenant.name);
+        }
+        let rules = policies().flat_map(|p| &p.rules);
+        let bounds = tenants().filter_map(|t| t.boundary.as_ref());
+        let resources = rules
+            .flat_map(|r| &r.resources)
+            .chain(bounds.flat_map(|b| &b.resources));
+        for template in resources.filter_map(|r| template(&r.names)) {
+            for part in &template.0 {
+                match part {
+                    Part::Text(text) => texts.push(text),
+                    Part::Tenant => world.tenant_variable = true,
+                    Part::Principal => world.principal_variable = true,
                 }
             }
         }
