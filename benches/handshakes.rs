@@ -114,8 +114,8 @@ impl Proxy {
             .port();
         // Nobody listens there: no connection of these gets as far as a request.
         let config = format!(
-            "upstream: {{bootstrap: [\"127.0.0.1:1\"]}}\nauthorization: off\nlisteners:\n- name: mesh\n  \
-             bind: 127.0.0.1:{port}\n  \
+            "upstream: {{bootstrap: [\"127.0.0.1:1\"]}}\nauthorization: off\n\
+             listeners:\n- name: mesh\n  bind: 127.0.0.1:{port}\n  \
              advertise: {{host: \"broker-{{id}}.example\", port: {port}, sni: true}}\n  \
              tls: {{cert: server.pem, key: server.key, clientCa: ca.pem, clientAuth: required}}\n  \
              identity: {{mtls: {{from: cn}}}}\n"

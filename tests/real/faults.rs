@@ -119,15 +119,14 @@ impl Flow {
 
 /// The kernel's numbers of a process's open connections to these ports (Linux only).
 fn connections_of(process: u32, ports: &[u16]) -> Vec<u64> {
-    let mut sockets = Vec::new();
-    for path in [format!("/proc/{process}/fd")] {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        sockets.extend(links.filter_map(|link| {
-            let link = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-            link.parse::<u64>().ok()
-        }));
-    }
+    let entries = std::fs::read_dir(format!("/proc/{process}/fd"));
+    let entries = entries.into_iter().flatten().flatten();
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let numbers = links.filter_map(|link| {
+        let link = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        link.parse::<u64>().ok()
+    });
+    let sockets: Vec<u64> = numbers.collect();
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let text = read("/proc/self/net/tcp") + &read("/proc/self/net/tcp6");
     let open = text.lines().filter_map(|line| {
