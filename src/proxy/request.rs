@@ -58,6 +58,11 @@ pub(super) fn admit<'f>(
     client: &mut Client,
     frame: &'f [u8],
 ) -> Result<(&'static Api, RequestHeader<'f>), Glance> {
+    // Its messages may stand bare in their frames (handshake version 0).
+    if client.reauthentication.is_some() {
+        client.refresh();
+        return Err(Glance::Sasl);
+    }
     let Some((key, version)) = header::peek(frame) else {
         let why = "frame shorter than a header";
         return Err(Glance::Close(Reason::Malformed, why));
@@ -70,11 +75,8 @@ pub(super) fn admit<'f>(
         return Err(Glance::Close(Reason::Authentication, "matches two tenants"));
     }
     // Before anything else a session that has ended may only authenticate again (KIP-368).
-    if client.is_expired() && key != apis::SASL_HANDSHAKE && client.reauthentication.is_none() {
+    if client.is_expired() && key != apis::SASL_HANDSHAKE {
         return Err(Glance::Close(Reason::Expired, "session has expired"));
-    }
-    if client.reauthentication.is_some() {
-        return Err(Glance::Sasl);
     }
     match api.phase {
         Phase::Retired => return Err(Glance::Close(Reason::Unsupported, "retired API")),

@@ -290,6 +290,10 @@ impl Handshake {
         }
         let wanted = request.text("Mechanism").unwrap_or_default();
         let Some(mechanism) = offered.names().find(|one| one.name() == wanted) else {
+            // Who is in already is told nothing, as by a broker.
+            if self.current.is_some() {
+                return Step::fail(Failure::Mechanism);
+            }
             response.set_int("ErrorCode", errors::UNSUPPORTED_SASL_MECHANISM.into());
             let frame = answer(api, version, id, &response);
             return Step::Fail(Some(frame), Some(Failure::Mechanism));

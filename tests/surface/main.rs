@@ -66,8 +66,7 @@ fn main() -> ExitCode {
     }
     // A broker of its own, which has ended before the others begin.
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| w == name);
-    // Only when it is named: no run of it has ended yet.
-    if words.iter().any(|w| w == SASL) {
+    if wanted(SASL) {
         let from = Instant::now();
         sasl::run(&mut tally);
         println!("surface: {SASL} took {} s", from.elapsed().as_secs());

@@ -60,7 +60,7 @@ const ACCEPTED: [(Fits, &str); 2] = [
 type Both = (Vec<Heard>, Vec<Heard>);
 
 /// How often both are asked again where they differ: a machine under load is late with the end of
-/// a connection, and a broker that is asked by many at once refuses a good token now and then.
+/// a connection.
 const TRIES: usize = 4;
 
 /// Runs every sequence.
@@ -189,13 +189,15 @@ struct Stage {
     kafka: Kafka,
     kordon: Kordon,
     users: Users,
+    /// Holds the broker's key set.
+    _keys: tempfile::TempDir,
 }
 
 impl Stage {
     fn start() -> Result<Stage, String> {
         let users = Users::new();
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        // The broker reads the file at once and keeps the keys.
+        // The broker looks at the file again and again, and without it refuses every token.
         let jwks = dir.path().join("jwks.json");
         std::fs::write(&jwks, &users.jwks).map_err(|e| e.to_string())?;
         let url = format!("file://{}", jwks.display());
@@ -221,6 +223,7 @@ impl Stage {
             kafka,
             kordon,
             users,
+            _keys: dir,
         };
         stage.settle()?;
         Ok(stage)
@@ -279,6 +282,10 @@ impl Stage {
                             established: broker.iter().any(Heard::is_established),
                         };
                         if broker != kordon {
+                            // At once, since the rest may take minutes.
+                            if is_accepted(case, &broker, &kordon).is_none() {
+                                println!("surface: sasl, {case:?}\n      broker {broker:?}\n      kordon {kordon:?}");
+                            }
                             found.lock().unwrap().insert(at, (broker, kordon));
                         }
                     }
