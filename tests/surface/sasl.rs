@@ -284,7 +284,7 @@ impl Stage {
                         if broker != kordon {
                             // At once, since the rest may take minutes.
                             if is_accepted(case, &broker, &kordon).is_none() {
-                                println!("surface: sasl, {case:?}\n      broker {broker:?}\n      kordon {kordon:?}");
+                                println!("surface: sasl, {case:?} differs");
                             }
                             found.lock().unwrap().insert(at, (broker, kordon));
                         }
