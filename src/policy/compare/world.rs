@@ -158,7 +158,8 @@ impl World {
         let resources = rules
             .flat_map(|r| &r.resources)
             .chain(bounds.flat_map(|b| &b.resources));
-        for template in resources.filter_map(|r| template(&r.names)) {
+        let names: Vec<&NamePattern> = resources.map(|r| &r.names).collect();
+        for template in names.iter().filter_map(|names| template(names)) {
             for part in &template.0 {
                 match part {
                     Part::Text(text) => texts.push(text),
@@ -167,6 +168,17 @@ impl World {
                 }
             }
         }
+        let (tenants, users) = coincidences(&names);
+        world.tenants.extend(tenants);
+        world.users.extend(users);
+        if world.tenant_variable && world.principal_variable {
+            // One name may be both, and then two variables are one.
+            let both: BTreeSet<String> = world.users.union(&world.tenants).cloned().collect();
+            world.users.clone_from(&both);
+            world.tenants = both;
+        }
+        texts.extend(world.users.iter().map(String::as_str));
+        texts.extend(world.tenants.iter().map(String::as_str));
         // A text longer than every other is no part of one.
         let longest = texts.iter().map(|t| t.chars().count()).max().unwrap_or(0);
         let first = ('\u{1}'..).find(|c| !texts.iter().any(|t| t.contains(*c)));
@@ -225,6 +237,61 @@ impl World {
         found.sort_by_key(|(count, _)| *count);
         Ok(found.into_iter().map(|(_, who)| who).collect())
     }
+}
+
+/// The tenants and the users for whom a name with a variable becomes one that is written out, or
+/// meets it as a prefix: a rule about one of the two is then about the other's name as well.
+fn coincidences(names: &[&NamePattern]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut tenants, mut users) = (BTreeSet::new(), BTreeSet::new());
+    let is_prefix = |names: &NamePattern| matches!(names, NamePattern::Prefix(_));
+    let written = names.iter().filter_map(|names| {
+        let parts = template(names)?.0.iter().map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Tenant | Part::Principal => None,
+        });
+        Some((parts.collect::<Option<String>>()?, is_prefix(names)))
+    });
+    let written: BTreeSet<(String, bool)> = written.collect();
+    for &names in names {
+        let Some(Template(parts)) = template(names) else {
+            continue;
+        };
+        let is_variable = |part: &Part| !matches!(part, Part::Text(_));
+        let Some(at) = parts.iter().position(is_variable) else {
+            continue;
+        };
+        let text = |parts: &[Part]| -> Option<String> {
+            let texts = parts.iter().map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Tenant | Part::Principal => None,
+            });
+            texts.collect()
+        };
+        // Two variables in one name meet a written one in too many ways to list.
+        let (Some(before), Some(behind)) = (text(&parts[..at]), text(&parts[at + 1..])) else {
+            continue;
+        };
+        let found = match parts[at] {
+            Part::Tenant => &mut tenants,
+            _ => &mut users,
+        };
+        for (name, is_written_prefix) in &written {
+            let Some(rest) = name.strip_prefix(&before) else {
+                continue;
+            };
+            let ends = (1..=rest.len()).filter(|end| rest.is_char_boundary(*end));
+            for (value, left) in ends.map(|end| rest.split_at(end)) {
+                let meets = match is_prefix(names) || *is_written_prefix {
+                    true => left.starts_with(&behind) || behind.starts_with(left),
+                    false => left == behind,
+                };
+                if meets {
+                    found.insert(value.to_owned());
+                }
+            }
+        }
+    }
+    (tenants, users)
 }
 
 pub(super) fn template(names: &NamePattern) -> Option<&Template> {
