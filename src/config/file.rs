@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::document::FILE_BYTES_MAX;
+use crate::problem::Problems;
 
 /// The text of a file, or why there is none: a message without the file's name.
 pub fn read(path: &Path) -> Result<String, String> {
@@ -25,6 +27,18 @@ pub fn read(path: &Path) -> Result<String, String> {
             .count();
         format!("not UTF-8 text, on line {line}")
     })
+}
+
+/// The name of a file as messages show it, and its text; what is wrong goes to `problems`.
+pub fn named(path: &Path, problems: &mut Problems) -> Option<(Arc<str>, String)> {
+    let name: Arc<str> = path.to_string_lossy().into();
+    match read(path) {
+        Ok(text) => Some((name, text)),
+        Err(reason) => {
+            problems.error_without_place(format!("`{name}`: {reason}"));
+            None
+        }
+    }
 }
 
 /// Why a file could not be read, in words.

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -91,13 +90,8 @@ pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Gu
     let mut seen = HashMap::new();
     let mut digest = Sha256::new();
     for path in paths {
-        let name: Arc<str> = path.to_string_lossy().into();
-        let text = match file::read(path) {
-            Ok(text) => text,
-            Err(reason) => {
-                problems.error_without_place(format!("`{name}`: {reason}"));
-                continue;
-            }
+        let Some((name, text)) = file::named(path, problems) else {
+            continue;
         };
         guards.files += 1;
         guards.paths.push(path.clone());

@@ -81,13 +81,8 @@ pub(super) fn load(
 ) -> (Option<Config>, Guards, Problems) {
     let mut problems = Problems::default();
     let mut guards = Guards::default();
-    let name: Arc<str> = path.to_string_lossy().into();
-    let text = match file::read(path) {
-        Ok(text) => text,
-        Err(reason) => {
-            problems.error_without_place(format!("`{name}`: {reason}"));
-            return (None, guards, problems);
-        }
+    let Some((name, text)) = file::named(path, &mut problems) else {
+        return (None, guards, problems);
     };
     let documents = document::parse(&name, &text, &mut problems);
     let Some(mut document) = single(documents, &name, &mut problems) else {

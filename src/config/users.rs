@@ -17,14 +17,7 @@ const GROUPS_MAX: usize = 256;
 
 /// Reads a users file; each user must have a credential of each of `hashes`.
 pub fn read(path: &Path, hashes: &[Hash], problems: &mut Problems) -> Option<Users> {
-    let shown: Arc<str> = path.to_string_lossy().into();
-    let text = match file::read(path) {
-        Ok(text) => text,
-        Err(reason) => {
-            problems.error_without_place(format!("`{shown}`: {reason}"));
-            return None;
-        }
-    };
+    let (shown, text) = file::named(path, problems)?;
     let mut found = Problems::default();
     let users = of_text(&shown, &text, hashes, &mut found);
     let sound = !found.has_errors();

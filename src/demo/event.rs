@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::client::{Message, confluent};
+use crate::wire::records::put_zigzag;
 
 /// The id of `user-authenticated.avsc` in `subjects.json`.
 const USER_AUTHENTICATED: u32 = 1;
@@ -18,10 +19,10 @@ pub fn user_authenticated(number: u32) -> Message {
     let mut avro = common(number);
     string(&mut avro, "198.51.100.7");
     string(&mut avro, "corallum-web/4.2");
-    long(&mut avro, 2); // one block of two permissions, then the end
+    put_zigzag(2, &mut avro); // one block of two permissions, then the end
     string(&mut avro, "workflow.create");
     string(&mut avro, "workflow.read");
-    long(&mut avro, 0);
+    put_zigzag(0, &mut avro);
     message("user.authenticated", confluent(USER_AUTHENTICATED, &avro))
 }
 
@@ -59,24 +60,12 @@ fn common(number: u32) -> Vec<u8> {
     string(&mut avro, USER);
     string(&mut avro, "corallum");
     string(&mut avro, "ada@corallum.example");
-    long(
-        &mut avro,
-        i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
-    );
+    let millis = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    put_zigzag(millis, &mut avro);
     avro
 }
 
 fn string(avro: &mut Vec<u8>, text: &str) {
-    long(avro, text.len() as i64);
+    put_zigzag(text.len() as i64, avro);
     avro.extend_from_slice(text.as_bytes());
-}
-
-/// Avro's zig-zag varint.
-fn long(avro: &mut Vec<u8>, value: i64) {
-    let mut left = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while left >= 0x80 {
-        avro.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    avro.push(left as u8);
 }

@@ -13,6 +13,7 @@ use apache_avro::schema::{InnerDecimalSchema, Name, NamespaceRef, ResolvedSchema
 use serde_json::Value as Json;
 
 use super::envelope::FRAMING_BYTES;
+use crate::wire::records::put_zigzag;
 
 /// How deep values may nest; a default that holds itself would not end.
 const DEPTH_MAX: u32 = 64;
@@ -91,7 +92,7 @@ impl Encoder<'_> {
             Schema::Int | Schema::Date | Schema::TimeMillis => {
                 let value = json.as_i64().and_then(|n| i32::try_from(n).ok());
                 let value = value.ok_or_else(|| at.expected("a 32-bit number"))?;
-                long(i64::from(value), out);
+                put_zigzag(i64::from(value), out);
             }
             Schema::Long
             | Schema::TimeMicros
@@ -102,7 +103,7 @@ impl Encoder<'_> {
             | Schema::LocalTimestampMicros
             | Schema::LocalTimestampNanos => {
                 let value = json.as_i64();
-                long(value.ok_or_else(|| at.expected("a 64-bit number"))?, out);
+                put_zigzag(value.ok_or_else(|| at.expected("a 64-bit number"))?, out);
             }
             Schema::Float => {
                 let value = json.as_f64().ok_or_else(|| at.expected("a number"))?;
@@ -131,30 +132,30 @@ impl Encoder<'_> {
                     .as_str()
                     .and_then(|text| symbols.symbols.iter().position(|s| s == text));
                 let listed = || at.expected(&format!("one of {}", symbols.symbols.join(", ")));
-                long(found.ok_or_else(listed)? as i64, out);
+                put_zigzag(found.ok_or_else(listed)? as i64, out);
             }
             Schema::Array(array) => {
                 let items = json.as_array().ok_or_else(|| at.expected("a list"))?;
                 if !items.is_empty() {
-                    long(items.len() as i64, out);
+                    put_zigzag(items.len() as i64, out);
                 }
                 for (i, item) in items.iter().enumerate() {
                     let path = format!("{}[{i}]", at.path);
                     self.value(&array.items, item, &at.inside(&path, at.within), out)?;
                 }
-                long(0, out);
+                put_zigzag(0, out);
             }
             Schema::Map(map) => {
                 let entries = json.as_object().ok_or_else(|| at.expected("an object"))?;
                 if !entries.is_empty() {
-                    long(entries.len() as i64, out);
+                    put_zigzag(entries.len() as i64, out);
                 }
                 for (key, value) in entries {
                     counted(key.as_bytes(), out);
                     let path = format!("{}.{key}", at.path);
                     self.value(&map.types, value, &at.inside(&path, at.within), out)?;
                 }
-                long(0, out);
+                put_zigzag(0, out);
             }
             Schema::Union(union) => self.branch(union.variants(), json, at, out)?,
             Schema::Record(record) => {
@@ -190,7 +191,7 @@ impl Encoder<'_> {
         let mut misfit = at.expected("a value of the union");
         for (index, variant) in variants.iter().enumerate() {
             let before = out.len();
-            long(index as i64, out);
+            put_zigzag(index as i64, out);
             match self.value(variant, json, &at.inside(at.path, at.within), out) {
                 Ok(()) => return Ok(()),
                 Err(why) if !matches!(variant, Schema::Null) => misfit = why,
@@ -211,7 +212,7 @@ impl Encoder<'_> {
                 None => plain_name(variant) == Some(tag.as_str()),
             };
             if let Some(index) = variants.iter().position(tagged) {
-                long(index as i64, out);
+                put_zigzag(index as i64, out);
                 let inside = at.inside(at.path, at.within);
                 return self.value(&variants[index], value, &inside, out);
             }
@@ -253,18 +254,8 @@ fn fixed(size: usize, json: &Json, at: &At<'_>, out: &mut Vec<u8>) -> Result<(),
 }
 
 fn counted(bytes: &[u8], out: &mut Vec<u8>) {
-    long(bytes.len() as i64, out);
+    put_zigzag(bytes.len() as i64, out);
     out.extend_from_slice(bytes);
-}
-
-/// Zig-zag, seven bits a byte.
-fn long(n: i64, out: &mut Vec<u8>) {
-    let mut raw = ((n << 1) ^ (n >> 63)) as u64;
-    while raw > 0x7f {
-        out.push(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    out.push(raw as u8);
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod varint;
 mod tests;
 
 pub use codec::{REQUEST_PLAIN_BYTES_MAX, SCRATCH_KEPT_BYTES, Scratch};
+pub use varint::put_zigzag;
 use varint::{take_i32, take_i64};
 
 /// Bytes of a batch header, from the base offset to the record count.

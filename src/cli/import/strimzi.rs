@@ -1,7 +1,6 @@
 //! `KafkaUser` resources of Strimzi to ACLs: `spec.authorization` of type `simple`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::config::file;
 use crate::document::{self, Fields, Node, Value};
@@ -13,13 +12,8 @@ use crate::problem::Problems;
 pub(super) fn acls(files: &[PathBuf], problems: &mut Problems) -> Vec<Acl> {
     let mut acls = Vec::new();
     for path in files {
-        let name: Arc<str> = path.to_string_lossy().into();
-        let text = match file::read(path) {
-            Ok(text) => text,
-            Err(reason) => {
-                problems.error_without_place(format!("`{name}`: {reason}"));
-                continue;
-            }
+        let Some((name, text)) = file::named(path, problems) else {
+            continue;
         };
         for document in document::parse(&name, &text, problems) {
             user(&document, &mut acls, problems);

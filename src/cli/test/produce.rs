@@ -13,7 +13,7 @@ use crate::policy::model::{Operation, ResourceKind, RuleRef};
 use crate::problem::Problems;
 use crate::schema::directory::INDEX_FILE;
 use crate::schema::{Directory, SchemaSet, from_json};
-use crate::wire::records::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, MAGIC, Scratch};
+use crate::wire::records::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, MAGIC, Scratch, put_zigzag};
 
 /// What is asked of keys, and apart from it what is asked of values.
 pub(super) struct Schemas {
@@ -152,17 +152,17 @@ fn batch(
     headers: &[(String, Option<String>)],
 ) -> Vec<u8> {
     let mut record = vec![0]; // attributes
-    varint(0, &mut record); // timestamp delta
-    varint(0, &mut record); // offset delta
+    put_zigzag(0, &mut record); // timestamp delta
+    put_zigzag(0, &mut record); // offset delta
     nullable(key, &mut record);
     nullable(value, &mut record);
-    varint(headers.len() as i64, &mut record);
+    put_zigzag(headers.len() as i64, &mut record);
     for (name, text) in headers {
         nullable(Some(name.as_bytes()), &mut record);
         nullable(text.as_ref().map(|t| t.as_bytes()), &mut record);
     }
     let mut section = Vec::new();
-    varint(record.len() as i64, &mut section);
+    put_zigzag(record.len() as i64, &mut section);
     section.append(&mut record);
 
     let length = BATCH_HEADER_BYTES - BATCH_PREFIX_BYTES + section.len();
@@ -187,20 +187,10 @@ fn batch(
 
 fn nullable(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     match bytes {
-        None => varint(-1, out),
+        None => put_zigzag(-1, out),
         Some(bytes) => {
-            varint(bytes.len() as i64, out);
+            put_zigzag(bytes.len() as i64, out);
             out.extend_from_slice(bytes);
         }
     }
-}
-
-/// Zig-zag, seven bits a byte.
-fn varint(n: i64, out: &mut Vec<u8>) {
-    let mut raw = ((n << 1) ^ (n >> 63)) as u64;
-    while raw > 0x7f {
-        out.push(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    out.push(raw as u8);
 }

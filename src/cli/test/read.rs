@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -97,13 +96,8 @@ impl Case {
 
 /// Every case of a file. Mistakes go to `problems`, all of them.
 pub(super) fn cases(path: &Path, problems: &mut Problems) -> Vec<Case> {
-    let name: Arc<str> = path.to_string_lossy().into();
-    let text = match file::read(path) {
-        Ok(text) => text,
-        Err(reason) => {
-            problems.error_without_place(format!("`{name}`: {reason}"));
-            return Vec::new();
-        }
+    let Some((name, text)) = file::named(path, problems) else {
+        return Vec::new();
     };
     let mut cases = Vec::new();
     for document in document::parse(&name, &text, problems) {

@@ -19,6 +19,16 @@ pub(super) fn take_i64(rest: &mut &[u8]) -> Option<i64> {
     Some(((n >> 1) as i64) ^ -((n & 1) as i64))
 }
 
+/// Writes a number as [`take_i64`] reads it; Avro's `int` and `long` are written the same way.
+pub fn put_zigzag(n: i64, out: &mut Vec<u8>) {
+    let mut raw = ((n << 1) ^ (n >> 63)).cast_unsigned();
+    while raw > 0x7f {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
+}
+
 fn take_raw(rest: &mut &[u8], bytes_max: usize) -> Option<u64> {
     let mut n = 0u64;
     for (i, byte) in rest.iter().take(bytes_max).enumerate() {
@@ -40,13 +50,8 @@ mod tests {
     use super::*;
 
     fn zigzag(n: i64) -> Vec<u8> {
-        let mut raw = ((n << 1) ^ (n >> 63)) as u64;
         let mut out = Vec::new();
-        while raw > 0x7f {
-            out.push(raw as u8 | 0x80);
-            raw >>= 7;
-        }
-        out.push(raw as u8);
+        put_zigzag(n, &mut out);
         out
     }
 
