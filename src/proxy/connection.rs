@@ -142,10 +142,11 @@ pub async fn serve(
     if let Err(two) = proxy.snapshot.load().placed(&who.principal, &who.claims) {
         return place.two_tenants(stream, &who.principal, &two).await;
     }
-    // The broker connection is opened when the first request needs it.
+    // The broker connection is opened when the first request needs it: who only looks whether
+    // somebody listens, as probes do, reaches no broker.
     if buffer.is_empty() {
         tokio::select! {
-            readable = stream.readable() => if readable.is_err() { return },
+            arrived = stream.arrival() => if !matches!(arrived, Ok(true)) { return },
             ended = recheck.ended() => return place.certificate_ended(stream, ended).await,
             _ = draining.wait_for(|draining| *draining) => return,
         }
