@@ -162,6 +162,7 @@ impl Running {
             loaded: snapshot.loaded,
         });
         let proxy = Arc::new(Proxy {
+            swapped: watch::Sender::new(snapshot.generation),
             snapshot: ArcSwap::from_pointee(snapshot),
             cluster: Arc::new(Cluster::new(dialer, config.upstream.bootstrap.clone())),
             identities,

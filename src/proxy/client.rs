@@ -20,6 +20,7 @@ use crate::policy::tenant::TwoTenants;
 use crate::policy::{PolicySet, View};
 use crate::principal::{Principal, TextClaims};
 use crate::quota::{Buckets, Charged};
+use crate::session::asked::Lost;
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
 use crate::telemetry::audit::allows::Sampler;
@@ -191,6 +192,7 @@ impl<'p> Client<'p> {
             denials: Decisions::default(),
             allowed: Decisions::default(),
             sampler: &mut self.sampler,
+            asked: None,
         }
     }
 
@@ -254,6 +256,29 @@ impl<'p> Client<'p> {
         self.proxy
             .audit
             .drop_lines(DropCause::Request, allowed.more);
+    }
+
+    /// Records that an answer is not given because what it was asked for is no longer allowed.
+    pub fn revoked(&self, api: &'static crate::apis::Api, lost: Lost, what: &str) {
+        self.metrics.refusal(api.key, Reason::Authorization);
+        self.metrics.revocation(api.key);
+        let (operation, kind, name) = (lost.operation, lost.kind, lost.name);
+        tracing::info!(connection = self.number, api = api.name, what, "revoked");
+        let resource = Resource { kind, name };
+        self.audit(
+            Some(api.name),
+            Some((operation, resource)),
+            Reason::Authorization,
+            Some(format!("revoked while the answer was owed: {what}")),
+            lost.decision.rule,
+        );
+    }
+
+    /// Whether two tenants match by now, asked without taking over what is in force.
+    pub fn is_contested_now(&self) -> bool {
+        let current = self.proxy.snapshot.load();
+        current.generation != self.snapshot.generation
+            && current.placed(&self.proven, &self.claims).is_err()
     }
 
     fn decided(&self, api: &'static crate::apis::Api, verdict: Verdict, d: Decided) -> Entry {

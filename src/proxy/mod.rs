@@ -11,6 +11,7 @@
 //! * [`passage`]: large Produce requests, from socket to socket
 //! * [`requests`], [`responses`]: the two loops of a connection
 //! * [`renew`]: the proxy's own session at the broker, renewed between two requests
+//! * [`revoke`]: what is owed, judged again when policies change; [`roster`]: whom that concerns
 //! * [`worker`]: the threads that connections are spread over
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
 
@@ -27,6 +28,8 @@ pub mod request;
 pub mod requests;
 pub mod response;
 pub mod responses;
+pub mod revoke;
+pub mod roster;
 pub mod snapshot;
 pub mod weigh;
 pub mod worker;
@@ -62,6 +65,8 @@ pub struct Bounds {
 pub struct Proxy {
     /// Policies, schemas and quotas in force.
     pub snapshot: ArcSwap<Snapshot>,
+    /// The generation of the snapshot, for those who wait for another one.
+    pub swapped: watch::Sender<u64>,
     /// The brokers.
     pub cluster: Arc<Cluster>,
     /// As whom clients' broker connections are opened.
@@ -85,6 +90,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Puts other policies in force: for every request from now on, and for what is owed as soon
+    /// as each connection has been told.
+    pub fn enforce(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.snapshot.store(Arc::new(snapshot));
+        self.swapped.send_replace(generation);
+    }
+
     /// A number for a new connection, unique in the life of the process.
     pub fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1

@@ -3,6 +3,7 @@
 //! current-thread runtimes than on one multi-thread runtime, and needs no locks this way.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::roster::Roster;
 use super::{Permit, Proxy, connection};
 use crate::net::listen::Accepted;
 
@@ -77,20 +79,24 @@ fn work(proxy: Arc<Proxy>, receiver: UnboundedReceiver<(Accepted, Permit)>) {
 
 async fn serve(proxy: Arc<Proxy>, mut accepted: UnboundedReceiver<(Accepted, Permit)>) {
     let mut connections = JoinSet::new();
+    let roster = Rc::new(Roster::default());
+    let changes = proxy.swapped.subscribe();
+    let telling = tokio::task::spawn_local(Rc::clone(&roster).tell(changes));
     loop {
         tokio::select! {
             next = accepted.recv() => {
                 let Some((accepted, permit)) = next else { break };
                 let Ok(socket) = TcpStream::from_std(accepted.socket) else { continue };
                 let (listener, target) = accepted.door;
-                let proxy = Arc::clone(&proxy);
+                let (proxy, roster) = (Arc::clone(&proxy), Rc::clone(&roster));
                 let peer = accepted.peer;
                 connections.spawn_local(connection::serve(
-                    proxy, listener, target, socket, peer, permit,
+                    proxy, roster, listener, target, socket, peer, permit,
                 ));
             }
             Some(_) = connections.join_next() => {}
         }
     }
     while connections.join_next().await.is_some() {}
+    telling.abort();
 }
