@@ -23,6 +23,7 @@ use crate::quota::{Buckets, Charged};
 use crate::session::asked::Lost;
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
+use crate::session::share_sessions::ShareSessions;
 use crate::telemetry::audit::allows::Sampler;
 use crate::telemetry::audit::{Entry, Resource, Verdict};
 use crate::telemetry::{ConnectionMetrics, DropCause, Outcome, Reason};
@@ -68,6 +69,8 @@ pub struct Client<'p> {
     pub sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
+    /// Its share sessions.
+    pub share_sessions: ShareSessions,
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
@@ -121,6 +124,7 @@ impl<'p> Client<'p> {
             view,
             sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
+            share_sessions: ShareSessions::default(),
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,

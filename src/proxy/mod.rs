@@ -8,6 +8,7 @@
 //! * `forward`: the client's own token on its way to the broker
 //! * [`client`]: what is known of the client of a connection
 //! * [`request`], [`weigh`], [`response`]: one message
+//! * [`share`]: what a share session may go on with
 //! * [`passage`]: large Produce requests, from socket to socket
 //! * [`requests`], [`responses`]: the two loops of a connection
 //! * [`renew`]: the proxy's own session at the broker, renewed between two requests
@@ -30,6 +31,7 @@ pub mod response;
 pub mod responses;
 pub mod revoke;
 pub mod roster;
+pub mod share;
 pub mod snapshot;
 pub mod weigh;
 pub mod worker;

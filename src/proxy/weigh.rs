@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::client::Client;
 use super::judge::Judge;
 use super::request::{expect, work_for};
+use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
@@ -72,7 +73,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         changed,
         refused,
         ask_version,
-        asked,
+        mut asked,
     } = judge(client, api, version, &mut request);
     let outcome = match (&verdict, refused.is_empty()) {
         (Err(_), _) => Outcome::Refused,
@@ -95,6 +96,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
             }
             Refusal::Close(why) => Weighed::Close(Reason::Unsupported, why),
         };
+    }
+    if let Some(answered) = share::session(client, api, &head, &request, &mut asked) {
+        return answered;
     }
     let frame = match changed {
         false => whole(frame),
