@@ -58,7 +58,8 @@ metadata: {{name: live}}
 spec:
   principals: [\"User:live\"]
   rules:
-    - {{allow: [All], topics: [\"{names}\"], groups: [\"{names}\"], transactionalIds: [\"{names}\"]}}
+    - {{allow: [All], topics: [\"{names}\"], groups: [\"{names}\"]}}
+    - {{allow: [All], transactionalIds: [\"{names}\"]}}
     - {{allow: [All], cluster: true}}
 "
     )
