@@ -6,8 +6,8 @@ mod units;
 mod watched;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -162,6 +162,8 @@ impl Running {
             loaded: snapshot.loaded,
         });
         let proxy = Arc::new(Proxy {
+            swapped: watch::Sender::new(snapshot.generation),
+            retired: Mutex::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             cluster: Arc::new(Cluster::new(dialer, config.upstream.bootstrap.clone())),
             identities,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::apis::Guard;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::session::asked::Asked;
 use crate::telemetry::audit::allows::Sampler;
 use crate::upstream::Topology;
 
@@ -73,6 +74,8 @@ pub struct Judge<'a> {
     pub allowed: Decisions,
     /// Chooses what of it is kept.
     pub sampler: &'a mut Sampler,
+    /// What was allowed, where it is to be remembered for as long as the answer is owed.
+    pub asked: Option<Asked>,
 }
 
 /// Names of topics by id, as one connection has met them: saves a lock for each request.
@@ -100,10 +103,15 @@ impl Guard for Judge<'_> {
         let decision = view.decide(operation, kind, name);
         if !decision.allowed {
             self.denials.add(operation, kind, name, decision.rule);
-        } else if self.sampler.takes() {
+            return false;
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.add(operation, kind, name);
+        }
+        if self.sampler.takes() {
             self.allowed.add(operation, kind, name, decision.rule);
         }
-        decision.allowed
+        true
     }
 
     fn sees(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
@@ -112,13 +120,21 @@ impl Guard for Judge<'_> {
     }
 
     fn allows_any(&mut self, operation: Operation, kind: ResourceKind) -> bool {
-        self.view
-            .is_none_or(|view| view.decide_any(operation, kind).allowed)
+        let Some(view) = self.view else { return true };
+        let allowed = view.decide_any(operation, kind).allowed;
+        if let (true, Some(asked)) = (allowed, &mut self.asked) {
+            asked.add_any(operation, kind);
+        }
+        allowed
     }
 
     fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool {
-        self.view
-            .is_none_or(|view| view.allows_all(operation, kind))
+        let Some(view) = self.view else { return true };
+        let allowed = view.allows_all(operation, kind);
+        if let (true, Some(asked)) = (allowed, &mut self.asked) {
+            asked.add_all(operation, kind);
+        }
+        allowed
     }
 
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {

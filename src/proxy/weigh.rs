@@ -6,11 +6,13 @@ use bytes::{Bytes, BytesMut};
 use super::client::Client;
 use super::judge::Judge;
 use super::request::{expect, work_for};
+use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
 use crate::clock;
 use crate::schema::BatchFault;
+use crate::session::asked::Asked;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
@@ -71,6 +73,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         changed,
         refused,
         ask_version,
+        mut asked,
     } = judge(client, api, version, &mut request);
     let outcome = match (&verdict, refused.is_empty()) {
         (Err(_), _) => Outcome::Refused,
@@ -93,6 +96,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
             }
             Refusal::Close(why) => Weighed::Close(Reason::Unsupported, why),
         };
+    }
+    if let Some(answered) = share::session(client, api, &head, &request, &mut asked) {
+        return answered;
     }
     let frame = match changed {
         false => whole(frame),
@@ -123,14 +129,17 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         (Work::Pass, false) => Work::Whole,
         (work, _) => work,
     };
-    let mut owed = expect(api, &head, outcome, work);
+    let refused = match key {
+        FETCH => with_session(client, &request, refused, &forgotten, &asked),
+        _ => refused,
+    };
+    let mut owed = expect(client, api, &head, work, asked);
+    owed.outcome = outcome;
+    owed.waits_ms = api.waits_ms(&request);
     owed.started = started;
     owed.throttle_ms = throttle_ms;
     owed.asked_version = ask_version;
-    owed.refused = match key {
-        FETCH => with_session(client, &request, refused, &forgotten),
-        _ => refused,
-    };
+    owed.refused = refused;
     Weighed::Forward {
         frame,
         expect: Some(owed),
@@ -146,6 +155,7 @@ struct Judged {
     changed: bool,
     refused: Parts,
     ask_version: i16,
+    asked: Asked,
 }
 
 /// The order of the guards: rules first, then what the records must be.
@@ -155,6 +165,7 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     let mut violations = Vec::new();
     let (judged, denials, allowed) = {
         let mut judge: Judge = client.judge();
+        judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = match api.access {
             Access::Named(judge) => judge(&mut question),
@@ -172,12 +183,14 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
                 Some(refused)
             });
         }
-        let judged = Judged {
+        let mut judged = Judged {
             verdict,
             changed: question.changed,
             refused: std::mem::take(&mut question.refused),
             ask_version: question.ask_version,
+            asked: Asked::default(),
         };
+        judged.asked = judge.asked.take().unwrap_or_default();
         (judged, judge.denials, judge.allowed)
     };
     client.scratch = scratch;
@@ -297,6 +310,7 @@ fn with_session(
     request: &StructNode,
     refused: Parts,
     forgotten: &[StructNode],
+    asked: &Asked,
 ) -> Parts {
     let session_id = request.int("SessionId") as i32;
     if session_id == 0 || request.int("SessionEpoch") <= 0 {
@@ -312,7 +326,7 @@ fn with_session(
     for (_, element) in refused {
         fetch_api::remember(&mut all, element);
     }
-    sessions.keep(key, &client.principal, generation, all.clone());
+    sessions.go_on(&key, Some(all.clone()), asked);
     all.into_iter()
         .map(|element| ("Responses", element))
         .collect()

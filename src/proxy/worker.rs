@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::roster::Roster;
 use super::{Permit, Proxy, connection};
 use crate::net::listen::{self, Accepted, Changes, Door};
 
@@ -124,7 +126,7 @@ async fn receive(
             }
         }
     };
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(proxy);
     {
         let mut ended = std::pin::pin!(ended);
         let mut doors = std::pin::pin!(listen::run(doors, accepting));
@@ -135,41 +137,69 @@ async fn receive(
                 () = &mut doors, if open => open = false,
                 Some((accepted, permit)) = kept.recv() => {
                     let Accepted { door, socket, peer } = accepted;
-                    spawn(&mut connections, &proxy, door, socket, peer, permit);
+                    connections.begin(door, socket, peer, permit);
                 }
-                Some(_) = connections.join_next() => {}
+                Some(_) = connections.open.join_next() => {}
             }
         }
     }
-    while connections.join_next().await.is_some() {}
+    connections.end().await;
 }
 
 /// Any other worker: what it is given, until nothing can come any more.
 async fn serve(proxy: Arc<Proxy>, mut given: UnboundedReceiver<Given>) {
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(proxy);
     loop {
         tokio::select! {
             next = given.recv() => {
                 let Some(Given { door, socket, peer, permit }) = next else { break };
                 let Ok(socket) = TcpStream::from_std(socket) else { continue };
-                spawn(&mut connections, &proxy, door, socket, peer, permit);
+                connections.begin(door, socket, peer, permit);
             }
-            Some(_) = connections.join_next() => {}
+            Some(_) = connections.open.join_next() => {}
         }
     }
-    while connections.join_next().await.is_some() {}
+    connections.end().await;
 }
 
-fn spawn(
-    connections: &mut JoinSet<()>,
-    proxy: &Arc<Proxy>,
-    (listener, target): Door,
-    socket: TcpStream,
-    peer: SocketAddr,
-    permit: Permit,
-) {
-    let proxy = Arc::clone(proxy);
-    connections.spawn_local(connection::serve(
-        proxy, listener, target, socket, peer, permit,
-    ));
+/// The connections of one worker.
+struct Connections {
+    proxy: Arc<Proxy>,
+    roster: Rc<Roster>,
+    /// Tells those on the roster of changes.
+    telling: tokio::task::JoinHandle<()>,
+    open: JoinSet<()>,
+}
+
+impl Connections {
+    /// None yet. Called within the worker's runtime.
+    fn new(proxy: Arc<Proxy>) -> Connections {
+        let roster = Rc::new(Roster::default());
+        let changes = proxy.swapped.subscribe();
+        let telling = tokio::task::spawn_local(Rc::clone(&roster).tell(changes));
+        Connections {
+            proxy,
+            roster,
+            telling,
+            open: JoinSet::new(),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        (listener, target): Door,
+        socket: TcpStream,
+        peer: SocketAddr,
+        permit: Permit,
+    ) {
+        let (proxy, roster) = (Arc::clone(&self.proxy), Rc::clone(&self.roster));
+        self.open.spawn_local(connection::serve(
+            proxy, roster, listener, target, socket, peer, permit,
+        ));
+    }
+
+    async fn end(mut self) {
+        while self.open.join_next().await.is_some() {}
+        self.telling.abort();
+    }
 }
