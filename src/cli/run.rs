@@ -424,6 +424,7 @@ fn snapshot(
         },
         short_digest: guards.digest.get(..DIGEST_DIGITS).map(Into::into),
         digest: guards.digest,
+        place: Arc::clone(&config.policies_written),
         files: guards
             .paths
             .iter()

@@ -127,7 +127,11 @@ fn glance_other(
                 ids => Glance::Resolve(ids),
             }
         }
-        Access::Named(_) | Access::Answered(..) => Glance::Weigh,
+        Access::Rules(..) if client.view.is_none() => {
+            let work = work_for(api, head.version, false);
+            Glance::Forward(Some(expect(api, head, Outcome::Forwarded, work)))
+        }
+        Access::Named(_) | Access::Answered(..) | Access::Rules(..) => Glance::Weigh,
     }
 }
 
