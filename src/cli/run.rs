@@ -1,5 +1,6 @@
 //! `kordon run`: reads the configuration, opens the listeners, and serves until SIGTERM.
 
+mod delivery;
 mod files;
 mod identities;
 mod units;
@@ -43,6 +44,7 @@ use crate::telemetry::audit::{Audit, DIGEST_DIGITS};
 use crate::upstream::Cluster;
 use crate::{apis, clock};
 
+use delivery::Delivery;
 use identities::Sources;
 use watched::{Unit, Watch, Watched};
 
@@ -117,6 +119,7 @@ pub struct Running {
     watch: Option<Watch>,
     doors: Doors,
     control: Option<JoinHandle<()>>,
+    delivery: Delivery,
     end: watch::Sender<bool>,
     workers: Arc<Workers>,
 }
@@ -238,6 +241,7 @@ impl Running {
             Some(text) => notes.note("audit", text),
             None => notes.clear("audit"),
         });
+        let delivery = Delivery::start(&proxy, &config.audit)?;
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -275,6 +279,7 @@ impl Running {
             watch: Some(watch),
             doors,
             control: Some(control),
+            delivery,
             end,
             workers,
         })
@@ -312,9 +317,7 @@ impl Running {
         {
             workers.join();
         }
-        if !self.proxy.audit.close() {
-            tracing::warn!("the audit log did not take everything in time");
-        }
+        self.delivery.end(&self.proxy);
         tracing::info!("ended");
     }
 }

@@ -228,6 +228,8 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
         Some(node) => audit::read(node, paths, problems),
         None => Some(AuditSettings::default()),
     };
+    let (settings, upstream) = (parts.audit.as_ref(), parts.upstream.as_ref());
+    audit::check_forward(audit_node, settings, upstream, problems);
 
     let mut ports: Vec<Ports> = Vec::new();
     for read in &parts.listeners {

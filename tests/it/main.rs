@@ -5,6 +5,7 @@
 
 mod acls;
 mod audit;
+mod audit_topic;
 mod bad_certificates;
 mod bad_tokens;
 mod certificates;
