@@ -125,7 +125,7 @@ tier_helm() {
   fi
   chart
 }
-tier_real() { cargo test --locked --test real -- matrix old leaders term; }
+tier_real() { cargo test --locked --test real -- matrix old audit leaders term; }
 tier_identity() { cargo test --locked --test real -- identity reauth; }
 # Five clients under load on a machine that others may use: what fails is said, and tried once more.
 tier_faults() {

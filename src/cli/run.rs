@@ -1,5 +1,6 @@
 //! `kordon run`: reads the configuration, opens the listeners, and serves until SIGTERM.
 
+mod delivery;
 mod files;
 mod identities;
 mod units;
@@ -43,6 +44,7 @@ use crate::telemetry::audit::{Audit, DIGEST_DIGITS};
 use crate::upstream::Cluster;
 use crate::{apis, clock};
 
+use delivery::Delivery;
 use identities::Sources;
 use watched::{Unit, Watch, Watched};
 
@@ -117,6 +119,7 @@ pub struct Running {
     watch: Option<Watch>,
     doors: Doors,
     control: Option<JoinHandle<()>>,
+    delivery: Delivery,
     end: watch::Sender<bool>,
     workers: Workers,
 }
@@ -240,6 +243,7 @@ impl Running {
             Some(text) => notes.note("audit", text),
             None => notes.clear("audit"),
         });
+        let delivery = Delivery::start(&proxy, &config.audit)?;
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -275,6 +279,7 @@ impl Running {
             watch: Some(watch),
             doors,
             control: Some(control),
+            delivery,
             end,
             workers,
         })
@@ -310,9 +315,7 @@ impl Running {
         if self.proxy.open.load(Ordering::Relaxed) == 0 {
             self.workers.join();
         }
-        if !self.proxy.audit.close() {
-            tracing::warn!("the audit log did not take everything in time");
-        }
+        self.delivery.end(&self.proxy);
         tracing::info!("ended");
     }
 }
@@ -410,6 +413,7 @@ fn snapshot(
         },
         short_digest: guards.digest.get(..DIGEST_DIGITS).map(Into::into),
         digest: guards.digest,
+        place: Arc::clone(&config.policies_written),
         files: guards
             .paths
             .iter()

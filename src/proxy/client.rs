@@ -9,6 +9,7 @@ use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
+use crate::apis::InForce;
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
@@ -189,8 +190,13 @@ impl<'p> Client<'p> {
 
     /// Whom the API rows ask.
     pub fn judge(&mut self) -> Judge<'_> {
+        let rules = self.snapshot.access.as_ref();
         Judge {
             view: self.view.as_deref(),
+            rules: rules.map(|rules| InForce {
+                policies: rules.policies(),
+                path: &self.snapshot.place,
+            }),
             topics: &mut self.topics,
             topology: &self.proxy.cluster.topology,
             denials: Decisions::default(),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::apis::Guard;
+use crate::apis::{Guard, InForce};
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
 use crate::session::asked::Asked;
@@ -64,6 +64,8 @@ impl Decisions {
 pub struct Judge<'a> {
     /// The rules; `None`: `authorization: off`, everything is allowed here.
     pub view: Option<&'a View>,
+    /// Those of everybody, for who may see them.
+    pub rules: Option<InForce<'a>>,
     /// Names of topics known by id.
     pub topics: &'a mut TopicNames,
     /// The cluster.
@@ -143,5 +145,9 @@ impl Guard for Judge<'_> {
             None if self.view.is_none() => Some("".into()),
             name => name,
         }
+    }
+
+    fn rules(&self) -> Option<InForce<'_>> {
+        self.rules
     }
 }

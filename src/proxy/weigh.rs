@@ -76,6 +76,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         mut asked,
     } = judge(client, api, version, &mut request);
     let outcome = match (&verdict, refused.is_empty()) {
+        (Err(Refusal::Served(_)), _) => Outcome::Answered,
         (Err(_), _) => Outcome::Refused,
         (Ok(()), true) => Outcome::Forwarded,
         (Ok(()), false) => Outcome::Partial,
@@ -88,7 +89,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
             Refusal::Answer(_) if no_answer => {
                 Weighed::Close(Reason::Authorization, "refused without acknowledgement")
             }
-            Refusal::Answer(mut response) => {
+            Refusal::Answer(mut response) | Refusal::Served(mut response) => {
                 if throttle_ms > 0 {
                     response.set_int("ThrottleTimeMs", throttle_ms.into());
                 }
@@ -163,14 +164,18 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     let snapshot = std::sync::Arc::clone(&client.snapshot);
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
-    let (judged, denials, allowed) = {
+    let (judged, denials, allowed, unsupported) = {
         let mut judge: Judge = client.judge();
         judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = match api.access {
             Access::Named(judge) => judge(&mut question),
             Access::Cluster(operation) => question.need_cluster(operation),
-            Access::Answered(code, _) => Err(question.refuse(code)),
+            Access::Answered(code, why) => {
+                question.unsupported = Some(why);
+                Err(question.refuse(code))
+            }
+            Access::Rules(operation, judge, _) => judge(&mut question, operation),
             Access::Open(_) => Ok(()),
             Access::Never(why) => Err(Refusal::Close(why)),
         };
@@ -190,8 +195,9 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
             ask_version: question.ask_version,
             asked: Asked::default(),
         };
+        let unsupported = question.unsupported;
         judged.asked = judge.asked.take().unwrap_or_default();
-        (judged, judge.denials, judge.allowed)
+        (judged, judge.denials, judge.allowed, unsupported)
     };
     client.scratch = scratch;
     client.refused(api, denials);
@@ -217,7 +223,7 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
         };
         client.refused_otherwise(Some(api), Some(&topic), Reason::Value, detail, rule);
     }
-    if let Access::Answered(_, why) = api.access {
+    if let Some(why) = unsupported {
         client.refused_otherwise(Some(api), None, Reason::Unsupported, why, None);
     }
     judged

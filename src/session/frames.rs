@@ -106,7 +106,7 @@ pub fn illegal_state(frame: &Bytes) -> Option<Bytes> {
             }
             Some(answer(api, version, id, &response))
         }
-        apis::Refusal::Close(_) => None,
+        apis::Refusal::Served(_) | apis::Refusal::Close(_) => None,
     }
 }
 
@@ -130,6 +130,9 @@ impl apis::Guard for Nobody {
         false
     }
     fn topic_name(&mut self, _: &[u8; 16]) -> Option<Arc<str>> {
+        None
+    }
+    fn rules(&self) -> Option<apis::InForce<'_>> {
         None
     }
 }

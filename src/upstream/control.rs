@@ -117,7 +117,7 @@ impl Cluster {
     }
 
     /// How the proxy's own questions are asked.
-    fn asking(&self) -> Result<Dialer, AskError> {
+    pub(super) fn asking(&self) -> Result<Dialer, AskError> {
         let Credentials::Forward = self.dialer.credentials() else {
             return Ok(self.dialer.clone());
         };
@@ -263,7 +263,10 @@ impl Cluster {
         Ok(())
     }
 
-    async fn metadata(&self, fill: impl FnOnce(&mut StructNode)) -> Result<StructNode, AskError> {
+    pub(super) async fn metadata(
+        &self,
+        fill: impl FnOnce(&mut StructNode),
+    ) -> Result<StructNode, AskError> {
         let mut stream = self.any_broker().await?;
         let mut request = frames::new_request(METADATA).ok_or(AskError::Unreadable)?;
         request.set_int("AllowAutoTopicCreation", 0);
@@ -341,7 +344,7 @@ impl Cluster {
 }
 
 /// Sends one request on a connection of the proxy's own and reads its answer.
-async fn ask(
+pub(super) async fn ask(
     stream: &mut Stream,
     key: i16,
     version: i16,

@@ -6,11 +6,13 @@
 //! * [`identities`]: as whom, for which client
 //! * [`topology`]: what is known of the cluster; pure maps behind a lock
 //! * [`control`]: the proxy's own connection, which asks for what is not known
+//! * [`producer`]: the proxy's own records, which are its audit lines
 
 pub mod control;
 pub mod dial;
 mod frames;
 pub mod identities;
+pub mod producer;
 pub mod sasl;
 pub mod topology;
 
