@@ -24,6 +24,7 @@ mod stage;
 mod sweep;
 mod tally;
 mod threats;
+mod tokens;
 
 use lab::part;
 use stage::Stage;

@@ -37,6 +37,9 @@ pub fn run(stage: &mut Stage, tally: &mut Tally) {
     if let Err(why) = t14(tally) {
         tally.fail("t14", why);
     }
+    if let Err(why) = crate::tokens::t40(tally) {
+        tally.fail("t40", why);
+    }
 }
 
 fn named(topic: &str) -> Names {
