@@ -267,6 +267,31 @@ pub(super) fn share_fetch(q: &mut Question) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A broker keeps the topics of a share session and reads them for the proxy's identity, while
+/// rights may be gone, or the session one of another member of the group: each topic is judged as
+/// it comes (threat 8). What the broker has acquired stays so until its time is over.
+pub(super) fn filter_share_fetch(a: &mut Answered) {
+    let (version, guard) = (a.version, &mut *a.guard);
+    for topic in a.response.structs_mut("Responses") {
+        let code = match topic_of(topic, version, guard) {
+            Some(name) if guard.sees(Operation::Read, ResourceKind::Topic, &name) => continue,
+            Some(_) => TOPIC_AUTHORIZATION_FAILED,
+            None => errors::UNKNOWN_TOPIC_ID,
+        };
+        let model = topic.element("Partitions");
+        for partition in topic.structs_mut("Partitions") {
+            let mut refused = model.clone();
+            refused
+                .set_int("PartitionIndex", partition.int("PartitionIndex"))
+                .set_int("ErrorCode", code.into());
+            // Acknowledging was judged when it was asked for.
+            let acknowledged = partition.int("AcknowledgeErrorCode");
+            refused.set_int("AcknowledgeErrorCode", acknowledged);
+            *partition = refused;
+        }
+    }
+}
+
 /// A described group is replaced by an error if any topic its members are assigned may not be
 /// described: half an assignment would be a lie.
 pub(super) fn filter_describe(a: &mut Answered) {

@@ -117,6 +117,111 @@ pub fn t08_a_right_that_is_gone_is_gone_from_open_sessions(stage: &mut Stage) {
     }
 }
 
+/// A ShareFetch (KIP-932) in the session of a member; the topic is named as it opens.
+fn share(stage: &Stage, group: &str, member: &str, topic: &str, epoch: i64) -> StructNode {
+    let mut share = request(78);
+    share
+        .set_text("GroupId", Some(group))
+        .set_text("MemberId", Some(member))
+        .set_int("ShareSessionEpoch", epoch)
+        .set_int("MaxBytes", 1 << 20)
+        .set_int("MaxRecords", 10)
+        .set_int("BatchSize", 10)
+        .set_int("MaxWaitMs", 200);
+    if epoch == 0 {
+        let mut element = share.element("Topics");
+        element.set("TopicId", Node::Uuid(stage.id(Side::Kordon, topic)));
+        let partition = element.element("Partitions");
+        element.structs_mut("Partitions").push(partition);
+        share.structs_mut("Topics").push(element);
+    }
+    share
+}
+
+/// Opens a share session that delivers: a group begins at the end of a topic, at a moment of the
+/// broker's own. Gives the next epoch.
+fn share_opened(stage: &Stage, socket: &mut Socket, group: &str, member: &str, topic: &str) -> i64 {
+    let mut epoch = 0;
+    let mut direct = stage.direct();
+    let mut join = request(76);
+    join.set_text("GroupId", Some(group))
+        .set_text("MemberId", Some(member));
+    join.set("SubscribedTopicNames", Node::Array(Some(vec![text(topic)])));
+    until(|| {
+        let answer = direct.call(76, 1, &join);
+        if answer.int("ErrorCode") == 0 {
+            join.set_int("MemberEpoch", answer.int("MemberEpoch"));
+        }
+        let assigned = answer
+            .nested("Assignment")
+            .map(|a| a.structs("TopicPartitions"));
+        (!assigned.unwrap_or_default().is_empty()).then_some(())
+    });
+    until(|| {
+        let ask = share(stage, group, member, topic, epoch);
+        let (bytes, answer) = both(socket, 78, 1, &ask);
+        // The group's state may be loading.
+        if answer.int("ErrorCode") != 0 {
+            assert!(
+                [14, 15, 16].contains(&answer.int("ErrorCode")),
+                "{answer:?}"
+            );
+            return None;
+        }
+        epoch += 1;
+        let early = batch("written-early", Kind::Plain);
+        assert_eq!(produce_code(&direct.call(0, 9, &produce(topic, &early))), 0);
+        holds(&bytes, "written-early").then_some(())
+    });
+    epoch
+}
+
+/// Row 8. A broker knows a share session by its group and member, which one who may describe the
+/// group learns; the records in it are judged for who asks.
+pub fn t08_a_share_session_delivers_what_one_may_read(stage: &mut Stage) {
+    const FILE: &str = "policies/leaver.yaml";
+    const LATE: &str = "written-later";
+    let write = |stage: &Stage, topic: &str| {
+        let late = batch(LATE, Kind::Plain);
+        let code = produce_code(&stage.direct().call(0, 9, &produce(topic, &late)));
+        assert_eq!(code, 0);
+    };
+    // The right to the topic goes, the one to the group stays.
+    let member = "AAAAAAAAAAAAAAAAAAAAAQ";
+    let mut leaver = stage.client("leaver");
+    let mut epoch = share_opened(stage, &mut leaver, "leavers", member, "l.left");
+    stage.rewrite(FILE, &LEAVER.replace("l.*", "elsewhere"), || {
+        let mut other = stage.client("leaver");
+        let answer = other.call(1, 12, &fetch(stage, &["l.left"], 12, (0, -1)));
+        fetch_code(&answer) == FORBIDDEN
+    });
+    write(stage, "l.left");
+    for _ in 0..4 {
+        let ask = share(stage, "leavers", member, "l.left", epoch);
+        let (bytes, answer) = both(&mut leaver, 78, 1, &ask);
+        assert!(!holds(&bytes, LATE), "{answer:?}");
+        epoch += 1;
+    }
+    stage.rewrite(FILE, LEAVER, || {
+        let mut other = stage.client("leaver");
+        let answer = other.call(1, 12, &fetch(stage, &["l.left"], 12, (0, -1)));
+        fetch_code(&answer) == 0
+    });
+    // One of the group who may not read the topic goes on in another's session.
+    let member = "AAAAAAAAAAAAAAAAAAAAAw";
+    let mut victim = stage.client("victim");
+    let mut epoch = share_opened(stage, &mut victim, "team", member, "v.secret");
+    let mut attacker = stage.client("attacker");
+    write(stage, "v.secret");
+    for _ in 0..4 {
+        let ask = share(stage, "team", member, "v.secret", epoch);
+        let (bytes, answer) = both(&mut attacker, 78, 1, &ask);
+        let read = holds(&bytes, LATE) || holds(&bytes, "written-early");
+        assert!(!read, "{answer:?}");
+        epoch += i64::from(answer.int("ErrorCode") == 0);
+    }
+}
+
 /// Row 9. What is forbidden beside what is empty does not turn waiting into spinning.
 pub fn t09_an_idle_consumer_waits(stage: &mut Stage) {
     const WAIT_MS: u64 = 500;

@@ -458,7 +458,7 @@ spec:
   principals: ["User:victim"]
   rules:
     - {allow: [All], topics: ["v.*"]}
-    - {allow: [All], groups: ["v.*"]}
+    - {allow: [All], groups: ["v.*", team]}
     - {allow: [All], transactionalIds: ["v.*"]}
 ---
 apiVersion: kordon/v1
@@ -538,6 +538,7 @@ spec:
   principals: ["User:leaver"]
   rules:
     - {allow: [Read], topics: ["l.*"]}
+    - {allow: [Read], groups: [leavers]}
 "#;
 
 const SUBJECTS: &str = r#"{"subjects": [
