@@ -9,6 +9,7 @@ use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
+use crate::apis::Cursor;
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
@@ -67,6 +68,8 @@ pub struct Client<'p> {
     pub sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
+    /// Where its listing of topics goes on, if that may not be told.
+    pub cursor: Option<Cursor>,
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
@@ -120,6 +123,7 @@ impl<'p> Client<'p> {
             view,
             sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
+            cursor: None,
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,

@@ -343,6 +343,46 @@ fn alone(join: &mut StructNode, version: i16) {
         .set_int("RebalanceTimeoutMs", 1000);
 }
 
+/// Row 15. A page ends where the next topic begins, whoever may see that one.
+pub fn t15_a_page_does_not_end_with_a_hidden_name(stage: &mut Stage) {
+    let pages = |mut socket: Socket, topics: &[&str]| {
+        let (mut told, mut hidden) = (Vec::new(), false);
+        let mut cursor: Option<StructNode> = None;
+        for _ in 0..200 {
+            let mut ask = request(75);
+            for topic in topics {
+                let mut element = ask.element("Topics");
+                element.set_text("Name", Some(topic));
+                ask.structs_mut("Topics").push(element);
+            }
+            ask.set_int("ResponsePartitionLimit", 1);
+            if let Some(next) = &cursor {
+                let mut from = ask.element("Cursor");
+                from.set_text("TopicName", next.text("TopicName"))
+                    .set_int("PartitionIndex", next.int("PartitionIndex"));
+                ask.set("Cursor", Node::Struct(Some(Box::new(from))));
+            }
+            let (bytes, answer) = both(&mut socket, 75, 0, &ask);
+            hidden |= holds(&bytes, "v.secret");
+            let names = answer.structs("Topics").iter();
+            told.extend(names.filter_map(|t| t.text("Name")).map(str::to_owned));
+            cursor = answer.nested("NextCursor").cloned();
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert!(cursor.is_none(), "the pages have no end");
+        (told, hidden)
+    };
+    let (all, hidden) = pages(stage.direct(), &[]);
+    assert!(hidden && all.contains(&"a.own".to_owned()), "{all:?}");
+    let (own, hidden) = pages(stage.client("attacker"), &[]);
+    assert!(!hidden, "{own:?}");
+    assert!(own.contains(&"a.own".to_owned()), "{own:?}");
+    let (own, hidden) = pages(stage.client("attacker"), &["a.own", "see.there"]);
+    assert!(!hidden && own == ["a.own", "see.there"], "{own:?}");
+}
+
 /// Row 18. With the proxy's identity the broker lists and describes everybody's.
 pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
     const VICTIMS: [&str; 3] = ["v.secret", "v.group", "v.txn"];

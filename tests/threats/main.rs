@@ -62,6 +62,7 @@ const TESTS: &[(&str, Test)] = tests![
     protocol::t13_no_client_id_opens_internal_topics,
     hidden::t14_asking_for_a_topic_does_not_make_it,
     hidden::t15_what_is_forbidden_looks_like_what_is_missing,
+    hidden::t15_a_page_does_not_end_with_a_hidden_name,
     hidden::t16_no_answer_names_an_address_of_the_brokers,
     leaders::t17_a_new_leader_is_told_by_the_listeners_address,
     hidden::t18_lists_and_descriptions_show_ones_own,
