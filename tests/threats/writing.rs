@@ -2,6 +2,7 @@
 //! holds, refusals that cannot be answered, quotas.
 
 use crate::body::{self, Kind, Names, batch};
+use crate::lab::http;
 use crate::socket::{Seen, Socket, encode, frame, request};
 use crate::stage::{Side, Stage, init_producer, produce, produce_code, until};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -322,6 +323,15 @@ pub fn t24_a_batch_is_what_its_header_says_and_arrives_unchanged(stage: &mut Sta
     };
     let mut typist = stage.client("typist");
     let end = stage.end("p.users");
+    // A broker refuses most of these too: that they do not get there is what Kordon counts.
+    let counted = |stage: &Stage| {
+        let metrics = http::ask("GET", &stage.kordon.admin, "/metrics").unwrap();
+        let lines = metrics.lines();
+        let lines = lines.filter(|l| l.starts_with("kordon_schema_violations_total{"));
+        let values = lines.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok());
+        values.sum::<f64>()
+    };
+    let (before, mut lies) = (counted(stage), 0.0);
     for (what, batch, code) in [
         ("a wrong checksum", lie(&|d| d.flipped = 1), CORRUPT),
         ("a record more", lie(&|d| d.count = 3), INVALID_RECORD),
@@ -349,6 +359,8 @@ pub fn t24_a_batch_is_what_its_header_says_and_arrives_unchanged(stage: &mut Sta
         ),
     ] {
         assert_eq!(write(&mut typist, "p.users", &batch), code, "{what}");
+        lies += 1.0;
+        assert_eq!(counted(stage), before + lies, "{what}");
     }
     for longer in [1, -1, 1000, -60, i32::MAX / 2] {
         let batch = lie(&|d| d.longer = longer);
