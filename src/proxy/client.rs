@@ -9,7 +9,7 @@ use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
-use crate::apis::InForce;
+use crate::apis::{Cursor, InForce};
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
@@ -72,6 +72,8 @@ pub struct Client<'p> {
     pub topics: TopicNames,
     /// Its share sessions.
     pub share_sessions: ShareSessions,
+    /// Where its listing of topics goes on, if that may not be told.
+    pub cursor: Option<Cursor>,
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
@@ -126,6 +128,7 @@ impl<'p> Client<'p> {
             sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
             share_sessions: ShareSessions::default(),
+            cursor: None,
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,

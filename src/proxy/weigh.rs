@@ -162,6 +162,8 @@ struct Judged {
 /// The order of the guards: rules first, then what the records must be.
 fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut StructNode) -> Judged {
     let snapshot = std::sync::Arc::clone(&client.snapshot);
+    let kept = client.cursor.as_ref();
+    let shown = kept.is_some_and(|kept| apis::show_cursor(request, kept));
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
     let (judged, denials, allowed, unsupported) = {
@@ -190,7 +192,7 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
         }
         let mut judged = Judged {
             verdict,
-            changed: question.changed,
+            changed: question.changed || shown,
             refused: std::mem::take(&mut question.refused),
             ask_version: question.ask_version,
             asked: Asked::default(),
