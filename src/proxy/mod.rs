@@ -12,6 +12,7 @@
 //! * [`requests`], [`responses`]: the two loops of a connection
 //! * [`renew`]: the proxy's own session at the broker, renewed between two requests
 //! * [`worker`]: the threads that connections are spread over
+//! * [`shadow`]: what other policies would decide, beside all this and without effect
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
 
 pub mod client;
@@ -27,6 +28,7 @@ pub mod request;
 pub mod requests;
 pub mod response;
 pub mod responses;
+pub mod shadow;
 pub mod snapshot;
 pub mod weigh;
 pub mod worker;

@@ -421,6 +421,7 @@ impl Front {
         client.proxy.recorder.spliced(bytes as u64);
         let body_bytes = bytes - PREFIX_BYTES;
         client.allowed(request.api, request.seen.decisions());
+        client.differed(request.api, request.seen.differences());
         let owed = take_produce(&mut client, request.api, &head, body_bytes, silent);
         drop(client);
         if let Some(expect) = owed {

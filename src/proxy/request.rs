@@ -10,11 +10,13 @@ use bytes::Bytes;
 
 use super::client::Client;
 use super::judge::Decisions;
+use super::shadow::Differences;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Scan, TopicRef};
 use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
 use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
+use crate::schema::Observed;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
 use crate::wire::frame::PREFIX_BYTES;
@@ -116,6 +118,12 @@ fn glance_other(
             if judge.allows(operation, ResourceKind::Cluster, CLUSTER_NAME) {
                 let allowed = judge.allowed;
                 client.allowed(api, allowed);
+                if !client.beside.is_empty() {
+                    let mut differences = Differences::default();
+                    let kind = ResourceKind::Cluster;
+                    differences.allowed(&client.beside, operation, kind, CLUSTER_NAME);
+                    client.differed(api, differences);
+                }
                 let work = work_for(api, head.version, client.view.is_some());
                 return Glance::Forward(Some(expect(api, head, Outcome::Forwarded, work)));
             }
@@ -169,6 +177,7 @@ pub(super) fn expect(
         outcome,
         throttle_ms: 0,
         refused: Vec::new(),
+        told: Vec::new(),
         work,
     })
 }
@@ -183,6 +192,8 @@ pub(super) struct Seen {
     transactional: bool,
     /// Decisions for the audit log.
     allowed: Decisions,
+    /// What other sets would have refused.
+    differences: Differences,
 }
 
 impl Seen {
@@ -194,7 +205,13 @@ impl Seen {
             plain: true,
             transactional: false,
             allowed: Decisions::default(),
+            differences: Differences::default(),
         }
+    }
+
+    /// What other sets would have decided, now that the request is accepted.
+    pub fn differences(&mut self) -> Differences {
+        std::mem::take(&mut self.differences)
     }
 
     /// The decisions that go into the audit log, now that the request is accepted.
@@ -243,6 +260,10 @@ impl Seen {
                 let (write, topic) = (Operation::Write, ResourceKind::Topic);
                 self.allowed.add(write, topic, name, decision.rule);
             }
+            if decision.allowed {
+                let (write, topic) = (Operation::Write, ResourceKind::Topic);
+                self.differences.allowed(&client.beside, write, topic, name);
+            }
             decision.allowed
         });
         self.plain &= allowed && !produce::is_internal(name);
@@ -261,6 +282,8 @@ impl Seen {
 struct ProduceScan<'c, 'p> {
     client: &'c mut Client<'p>,
     seen: Seen,
+    /// What schema policies that only observe would have refused, by topic.
+    observed: Vec<(String, Observed)>,
 }
 
 impl<'b> Scan<'b> for ProduceScan<'_, '_> {
@@ -280,6 +303,9 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
                 metrics.schema_violations(ViolationAction::Warn, outcome.warned.records);
             }
             self.seen.plain &= !outcome.refused();
+            if let Some(found) = outcome.would_be_refused() {
+                self.observed.push((check.topic().to_owned(), found));
+            }
         }
     }
 }
@@ -296,10 +322,15 @@ fn glance_produce(
     let mut scan = ProduceScan {
         client,
         seen: Seen::new(),
+        observed: Vec::new(),
     };
     let body = &frame[head.body_at..];
     let scanned = produce::scan(&layout.request, head.version, body, &mut scan);
-    let ProduceScan { client, mut seen } = scan;
+    let ProduceScan {
+        client,
+        mut seen,
+        observed,
+    } = scan;
     let Ok(scanned) = scanned else {
         return Glance::Close(Reason::Malformed, "unreadable Produce request");
     };
@@ -312,6 +343,10 @@ fn glance_produce(
         return Glance::Weigh;
     }
     client.allowed(api, seen.decisions());
+    client.differed(api, seen.differences());
+    for (topic, found) in observed {
+        client.would_reject(api, topic, found);
+    }
     let owed = take_produce(client, api, head, frame.len(), scanned.acks == 0);
     Glance::Forward(owed)
 }
@@ -347,10 +382,11 @@ fn glance_fetch(
     let mut unknown = Vec::new();
     let mut plain = true;
     let mut decisions = Decisions::default();
+    let mut differences = Differences::default();
     let scanned = {
         let topology = &client.proxy.cluster.topology;
         let (view, topics) = (client.view.as_ref(), &mut client.topics);
-        let sampler = &mut client.sampler;
+        let (sampler, beside) = (&mut client.sampler, &client.beside);
         fetch_api::scan(
             &layout.request,
             head.version,
@@ -362,6 +398,10 @@ fn glance_fetch(
                     if decision.allowed && sampler.takes() {
                         let (read, topic) = (Operation::Read, ResourceKind::Topic);
                         decisions.add(read, topic, name, decision.rule);
+                    }
+                    if decision.allowed {
+                        let (read, topic) = (Operation::Read, ResourceKind::Topic);
+                        differences.allowed(beside, read, topic, name);
                     }
                     decision.allowed
                 };
@@ -396,6 +436,7 @@ fn glance_fetch(
         }
     }
     client.allowed(api, decisions);
+    client.differed(api, differences);
     let opens = head.version >= fetch_api::SESSIONS_SINCE && scanned.session_epoch == 0;
     let work = FetchWork {
         session_id: scanned.session_id,
