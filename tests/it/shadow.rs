@@ -6,8 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::{CreateTopicsRequest, GroupId, ListGroupsRequest};
-use kafka_protocol::messages::{DescribeGroupsRequest, FetchRequest, ProduceRequest};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
 use kordon::demo::client::{Client, fetch_request, topic_name};
 
 use crate::passage::{SPLICED, on_the_way};
@@ -179,6 +181,120 @@ async fn a_shadow_is_decided_beside_every_kind_of_request() {
     };
     let begin = line["policy"].as_str().unwrap();
     assert!(digest("shadow").starts_with(begin) && !digest("").starts_with(begin));
+}
+
+/// One request of each kind, with names that the sets decide alike and otherwise.
+async fn ask_everything(client: &mut Client) {
+    let topics = ["open.a", "open.b", "secret.a", "nowhere"];
+    for topic in topics {
+        writes(client, topic).await;
+    }
+    // One that is read as a tree, since it is refused in part.
+    let parts = topics.map(|topic| (topic, 0, batch(&[b"x"])));
+    client.call(9, &produce(1, &parts)).await.unwrap();
+    client.call(12, &fetch_all(&topics)).await.unwrap();
+    client.metadata(Some(&topics)).await.unwrap();
+    let offsets = topics.map(|name| {
+        let mut topic = ListOffsetsTopic::default().with_name(topic_name(name));
+        topic.partitions = vec![ListOffsetsPartition::default().with_timestamp(-1)];
+        topic
+    });
+    let request = ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
+        .with_topics(offsets.to_vec());
+    client.call(7, &request).await.unwrap();
+    let configs = topics.map(|name| {
+        DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str(name))
+    });
+    let request = DescribeConfigsRequest::default().with_resources(configs.to_vec());
+    client.call(4, &request).await.unwrap();
+    client.call(8, &commit("app.a", &topics)).await.unwrap();
+    for group in ["app.b", "else"] {
+        client.call(8, &commit(group, &["open.a"])).await.unwrap();
+    }
+    let keys = ["app.a", "app.b", "else"].map(StrBytes::from_static_str);
+    let request = FindCoordinatorRequest::default().with_coordinator_keys(keys.to_vec());
+    client.call(4, &request).await.unwrap();
+    let names = topics.map(topic_name).to_vec();
+    let request = DeleteTopicsRequest::default().with_topic_names(names);
+    client.call(5, &request).await.unwrap();
+}
+
+/// What a shadow foretells is what happens when its files are moved.
+#[tokio::test]
+async fn what_is_told_is_what_happens_once_the_shadow_is_in_force() {
+    let apis = [
+        "Produce",
+        "Fetch",
+        "Metadata",
+        "ListOffsets",
+        "DescribeConfigs",
+        "OffsetCommit",
+        "FindCoordinator",
+        "DeleteTopics",
+    ];
+    let next = NEXT.replace("groups: [app.a]", "groups: [app.a, else]");
+    let lab = shadowed(POLICY, &next);
+    let refused = |name: &str| lab.metric("kordon_refusals_total", &[&api(name)]);
+    let mut client = lab.app().await;
+    ask_everything(&mut client).await;
+    let before = apis.map(refused);
+    let told = apis.map(|name| {
+        (
+            would(&lab, DENY, name, SHADOW),
+            would(&lab, ALLOW, name, SHADOW),
+        )
+    });
+    lab.reload(&next);
+    ask_everything(&mut client).await;
+    for ((name, before), (deny, allow)) in apis.into_iter().zip(before).zip(told) {
+        assert!(deny > 0.0 && allow > 0.0, "{name}");
+        let after = refused(name) - before;
+        assert_eq!(
+            after,
+            before + deny - allow,
+            "{name}: {before} +{deny} -{allow}"
+        );
+        // By now the two are the same.
+        let more = would(&lab, DENY, name, SHADOW) + would(&lab, ALLOW, name, SHADOW);
+        assert_eq!(more, deny + allow, "{name}");
+    }
+}
+
+/// Who belongs to which tenant is the shadow's own question, where nothing proves a tenant.
+#[tokio::test]
+async fn a_shadow_takes_clients_for_members_of_its_own_tenants() {
+    let everybody = NEXT
+        .replace("User:app", "User:*")
+        .replace("open.a", "\"*\"");
+    let tenant = "---
+apiVersion: kordon/v1
+kind: Tenant
+metadata: {name: bank}
+spec: {match: {any: [{principal: \"User:bank-*\"}]}, boundary: {topics: [open.a]}}
+";
+    let lab = Lab::with(|setup| {
+        setup.tls = true;
+        setup.policy = everybody.clone();
+        setup.mesh.1 = "{mtls: {from: cn, shared: true}}".to_owned();
+        setup
+            .files
+            .push(("next/next.yaml", format!("{everybody}{tenant}")));
+        setup.more += SHADOWED;
+    });
+    for name in ["bank-a", "shop-a"] {
+        let client = lab.tls("mesh", "localhost", Some(&[name])).await;
+        let mut client = client.unwrap();
+        assert_eq!(writes(&mut client, "open.a").await, 0);
+        assert_eq!(writes(&mut client, "open.b").await, 0);
+    }
+    assert_eq!(lab.metric(DENY, &[&api("Produce"), "tenant=\"\""]), 1.0);
+    let line = lab.audit(&[("decision", "would_deny"), ("principal", "User:bank-a")]);
+    assert_eq!(line["resource"], "Topic:open.b", "{line}");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains("`bank`") && line["tenant"] == "", "{line}");
 }
 
 #[tokio::test]
