@@ -94,7 +94,6 @@ struct Alike {
     resource: Option<(ResourceKind, String)>,
     verdict: Verdict,
     reason: Reason,
-    detail: Option<String>,
     rule: Option<RuleRef>,
     policy: Option<Arc<str>>,
 }
@@ -113,6 +112,8 @@ struct Number {
     /// The connection that was the first to ask, and how its client proved who it is.
     connection: u64,
     proof: Option<Proof>,
+    /// Of the first: what is alike differs in it at most by the number of a record.
+    detail: Option<String>,
 }
 
 /// Decisions that have not become lines yet.
@@ -147,7 +148,6 @@ impl Counts {
             resource: entry.resource.map(|r| (r.kind, r.name)),
             verdict: entry.verdict,
             reason: entry.reason,
-            detail: entry.detail,
             rule: entry.rule,
             policy: entry.policy,
         };
@@ -163,6 +163,7 @@ impl Counts {
             count: first,
             connection,
             proof,
+            detail: entry.detail,
         };
         self.0.insert(alike, number);
         Met::First
@@ -184,7 +185,7 @@ impl Counts {
             resource: alike.resource.map(|(kind, name)| Resource { kind, name }),
             verdict: alike.verdict,
             reason: alike.reason,
-            detail: alike.detail,
+            detail: number.detail,
             rule: alike.rule,
             policy: alike.policy,
             count: Some(number.count),

@@ -509,6 +509,7 @@ fn the_first_of_differences_that_are_alike_is_a_line_and_the_others_are_counted(
                 audit.differs(Entry {
                     connection,
                     verdict: Verdict::Would(Would::Deny, ShadowSet::Shadow),
+                    detail: Some(format!("record {connection}")),
                     ..entry()
                 });
             }
