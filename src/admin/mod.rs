@@ -12,8 +12,8 @@ mod status;
 pub use readiness::Readiness;
 pub use server::{CONNECTION_TIME_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, serve};
 pub use status::{
-    BrokerStatus, ExpiryStatus, IdentityStatus, IssuerStatus, ListenerStatus, PolicyStatus, Status,
-    StatusSource,
+    BrokerStatus, ExpiryStatus, IdentityStatus, IssuerStatus, ListenerStatus, PolicyStatus,
+    ShadowStatus, Status, StatusSource,
 };
 
 use std::sync::Arc;

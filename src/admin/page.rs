@@ -115,7 +115,17 @@ fn body(status: &Status, out: &mut String) -> fmt::Result {
         "{} files, digest <code>{}</code></p>",
         policy.files.len(),
         Text(&policy.digest)
-    )
+    )?;
+    for shadow in &policy.shadows {
+        let (set, files) = (shadow.set, shadow.files.len());
+        let digest = Text(&shadow.digest);
+        writeln!(
+            out,
+            "<p>Decided beside them, without effect: {set}, {files} files, digest \
+             <code>{digest}</code></p>"
+        )?;
+    }
+    Ok(())
 }
 
 /// As whom broker connections are opened.

@@ -95,6 +95,20 @@ pub struct PolicyStatus {
     pub loaded: SystemTime,
     /// The files, as named by the configuration.
     pub files: Vec<String>,
+    /// The sets that are decided beside it, without effect.
+    pub shadows: Vec<ShadowStatus>,
+}
+
+/// A set of policies that is decided beside the one in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowStatus {
+    /// `observe`: the policies in force together with those that observe; `shadow`: the directory
+    /// of `authorization.shadow`.
+    pub set: &'static str,
+    /// Digest over its files, in hexadecimal.
+    pub digest: String,
+    /// The files.
+    pub files: Vec<String>,
 }
 
 /// The end of a certificate or of a revocation list.

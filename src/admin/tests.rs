@@ -51,6 +51,11 @@ impl StatusSource for Fixed {
             generation: 2,
             loaded: clock::wall() - Duration::from_secs(90),
             files: vec!["policies/auth.yaml".into()],
+            shadows: vec![ShadowStatus {
+                set: "shadow",
+                digest: "cd34".into(),
+                files: vec!["next/auth.yaml".into()],
+            }],
         }
     }
 }
@@ -241,6 +246,8 @@ fn policies_are_listed_with_their_digest() {
     let policies: Value = serde_json::from_str(&endpoint.get("/policies").body).unwrap();
     assert_eq!(policies["digest"], "ab12");
     assert_eq!(policies["files"][0], "policies/auth.yaml");
+    let shadow = &policies["shadows"][0];
+    assert_eq!([&shadow["set"], &shadow["digest"]], ["shadow", "cd34"]);
     let loaded = policies["loaded"].as_str().unwrap();
     assert!(loaded.ends_with('Z') && loaded.len() == 24, "{loaded}");
 }

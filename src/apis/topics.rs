@@ -105,8 +105,9 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
         let guard = &mut *q.guard;
         q.request.array_mut("TopicNames").retain(|node| {
             let name = node.text().unwrap_or_default();
-            let allowed = guard.sees(Operation::Describe, ResourceKind::Topic, name)
-                && guard.allows(Operation::Delete, ResourceKind::Topic, name);
+            // Both are asked, so that a refusal is recorded though the topic is hidden as well.
+            let delete = guard.allows(Operation::Delete, ResourceKind::Topic, name);
+            let allowed = delete && guard.sees(Operation::Describe, ResourceKind::Topic, name);
             if !allowed {
                 let mut answer = model.clone();
                 answer.set_text("Name", Some(name));

@@ -38,7 +38,11 @@ impl Report {
     /// Warns of rules that are probably not meant, where the set is otherwise sound.
     fn lint(&mut self, guards: &Guards) {
         if !self.problems.has_errors() {
-            lint::lint(&guards.access, &mut self.problems);
+            let beside = guards.shadow.iter().map(|shadow| &shadow.access);
+            let sets = [&guards.access, &guards.observing.access];
+            for set in sets.into_iter().chain(beside) {
+                lint::lint(set, &mut self.problems);
+            }
         }
     }
 
@@ -90,6 +94,7 @@ pub fn check(paths: &[PathBuf]) -> Report {
         } else {
             let (_, guards, mut problems) = Config::load_with_guards(path);
             report.files += 1 + guards.files;
+            report.files += guards.shadow.as_ref().map_or(0, |shadow| shadow.files);
             report.problems.list.append(&mut problems.list);
             report.lint(&guards);
         }

@@ -1,6 +1,7 @@
 //! `kordon explain`: whether a principal may do something, the rule that decided, and every rule
 //! that was considered. Decides as the proxy does, with the same code.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,9 +10,11 @@ use serde_json::json;
 
 use super::check::{self, Format, Report, Sources, printable};
 use super::policies;
-use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind, RuleRef, Subject};
+use crate::config::Guards;
+use crate::config::guards::Observing;
+use crate::policy::model::{CLUSTER_NAME, Decision, Operation, ResourceKind, RuleRef, Subject};
 use crate::policy::rule::Effect;
-use crate::policy::{Considered, PolicySet};
+use crate::policy::{Considered, PolicySet, View};
 use crate::problem::{Place, Problems};
 
 /// What the command is asked.
@@ -108,9 +111,14 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         principal: &principal,
         host: options.host,
     };
+    let (kind, name) = options.resource.named();
+    let observed = guards.observed().and_then(|(access, tenants)| {
+        let set = PolicySet::new(access, super_users.clone()).within(tenants);
+        let view = set.view(&subject);
+        Observed::of(&view, &guards, (options.operation, kind, name))
+    });
     let set = PolicySet::new(guards.access, super_users).within(guards.tenants);
     let view = set.view(&subject);
-    let (kind, name) = options.resource.named();
     let decision = view.decide(options.operation, kind, name);
     let considered = view.considered(options.operation, kind, name);
     let reason = match (&decision.rule, view.is_super_user()) {
@@ -132,6 +140,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
                 "operation": options.operation.name(),
                 "resource": {"type": kind.name(), "name": name},
                 "considered": considered,
+                "observed": observed.as_ref().map(|one| one.json(decision.allowed)),
             });
             serde_json::to_writer_pretty(&mut *out, &whole)?;
             writeln!(out)?;
@@ -159,9 +168,62 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
                 let lead = format!("also matches, {}: ", effect(other.effect));
                 write_rule(&lead, &other.rule, &mut sources, out)?;
             }
+            for other in observed.iter().flat_map(|one| &one.considered) {
+                let lead = format!("observed only, {}: ", effect(other.effect));
+                write_rule(&lead, &other.rule, &mut sources, out)?;
+            }
+            if let Some(one) = observed {
+                let then = match one.decision.allowed == decision.allowed {
+                    true => "no change",
+                    false => policies::word(one.decision.allowed),
+                };
+                writeln!(out, "if what is observed were in force: {then}")?;
+            }
         }
     }
     Ok(0)
+}
+
+/// What policies that observe say to the question.
+struct Observed {
+    /// What would be decided if they were in force too.
+    decision: Decision,
+    /// Those of their rules that match.
+    considered: Vec<Considered>,
+}
+
+impl Observed {
+    /// `view` is that of all policies together; `None`: no rule that observes matches.
+    fn of(
+        view: &View,
+        guards: &Guards,
+        (operation, kind, name): (Operation, ResourceKind, &str),
+    ) -> Option<Observed> {
+        let Observing {
+            access, tenants, ..
+        } = &guards.observing;
+        let rules = access.iter().flat_map(|policy| &policy.rules);
+        let boundaries = tenants.iter().filter_map(|tenant| tenant.boundary.as_ref());
+        let observing: HashSet<&RuleRef> = (rules.map(|rule| &rule.at))
+            .chain(boundaries.map(|boundary| &boundary.at))
+            .collect();
+        let mut considered = view.considered(operation, kind, name);
+        considered.retain(|one| observing.contains(&one.rule));
+        (!considered.is_empty()).then(|| Observed {
+            decision: view.decide(operation, kind, name),
+            considered,
+        })
+    }
+
+    fn json(&self, allowed: bool) -> serde_json::Value {
+        let considered: Vec<_> = self.considered.iter().map(considered_json).collect();
+        json!({
+            "decision": policies::word(self.decision.allowed),
+            "rule": policies::rule_json(self.decision.rule.as_ref()),
+            "changes": self.decision.allowed != allowed,
+            "considered": considered,
+        })
+    }
 }
 
 fn considered_json(considered: &Considered) -> serde_json::Value {

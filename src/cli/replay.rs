@@ -17,9 +17,9 @@ use crate::policy::model::{Operation, ResourceKind, Subject};
 use crate::policy::{PolicySet, View};
 use crate::principal::{Principal, Proof};
 use crate::problem::Problems;
-use crate::telemetry::Reason;
 use crate::telemetry::audit::MORE;
 use crate::telemetry::audit::chain::LINE_BYTES_MAX;
+use crate::telemetry::{Reason, Would};
 
 /// Most different subjects whose rules are held at a time.
 const VIEWS_MAX: usize = 1024;
@@ -131,6 +131,9 @@ struct Found {
     same: u64,
     /// Lines about no access rule: failed authentication, quotas, schemas, marks.
     others: u64,
+    /// Lines about what other sets of policies would have decided: each stands beside the request
+    /// that it is about.
+    beside: u64,
     /// Lines that do not say all that the decision needs.
     incomplete: u64,
     /// What is no audit line.
@@ -169,6 +172,11 @@ impl Replay {
         let count = line.count.unwrap_or(1).max(1);
         if line.reason.as_deref() != Some(Reason::Authorization.as_str()) {
             self.found.others += 1;
+            return;
+        }
+        let beside = |word: &str| Would::ALL.iter().any(|would| would.as_str() == word);
+        if line.decision.as_deref().is_some_and(beside) {
+            self.found.beside += 1;
             return;
         }
         let is_cut = |text: &str| text.ends_with(MORE);
@@ -286,6 +294,10 @@ fn write_text(found: &Found, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for (count, what) in [
         (found.others, "lines are about no access rule"),
+        (
+            found.beside,
+            "lines are what other sets of policies would have decided",
+        ),
         (found.incomplete, "do not say enough to be decided again"),
         (found.unreadable, "lines are no audit lines"),
     ] {
@@ -315,6 +327,7 @@ fn write_json(found: &Found, out: &mut dyn Write) -> io::Result<()> {
         "moreChanges": found.more_changes,
         "same": found.same,
         "others": found.others,
+        "beside": found.beside,
         "incomplete": found.incomplete,
         "unreadable": found.unreadable,
     });
@@ -427,6 +440,12 @@ mod tests {
     fn what_cannot_be_decided_again_is_counted_and_not_guessed() {
         let audit = [
             line(&[("reason", "quota".into())]),
+            // Beside a line of what was decided; read as one it would be a change.
+            line(&[
+                ("decision", "would_deny".into()),
+                ("resource", "Topic:x".into()),
+            ]),
+            line(&[("decision", "would_allow".into())]),
             line(&[("groups", json!(["a", "…"]))]),
             line(&[("operation", Value::Null)]),
             line(&[("operation", "Fly".into())]),
@@ -435,8 +454,9 @@ mod tests {
         ];
         let (code, found) = replayed(&(line(&[]) + &audit.concat()), &[]);
         assert_eq!(code, 0, "{found}");
-        let counts = ["same", "others", "incomplete", "unreadable"].map(|k| found[k].clone());
-        assert_eq!(counts, [1, 1, 4, 1].map(Value::from), "{found}");
+        let counts = ["same", "others", "beside", "incomplete", "unreadable"];
+        let counts = counts.map(|k| found[k].clone());
+        assert_eq!(counts, [1, 1, 2, 4, 1].map(Value::from), "{found}");
         // A file of something else is not a log in which nothing changes.
         assert_eq!(replayed("something else\n", &[]).0, 2);
         assert_eq!(replayed("", &[]).0, 0);

@@ -3,6 +3,7 @@
 mod delivery;
 mod files;
 mod identities;
+mod observed;
 mod units;
 mod watched;
 
@@ -388,14 +389,16 @@ fn snapshot(
     config: &Config,
     guards: Guards,
     generation: u64,
-    quotas: Option<&Quotas>,
+    old: Option<&Snapshot>,
     problems: &mut Problems,
 ) -> Snapshot {
-    let access = match &config.authorization {
-        Authorization::Off => None,
+    let observed_quotas = observed::quotas(&guards, old.map(|old| &old.observed_quotas));
+    let (access, shadows) = match &config.authorization {
+        Authorization::Off => (None, Vec::new()),
         Authorization::Enforced { super_users } => {
+            let shadows = observed::sets(&guards, super_users);
             let rules = PolicySet::new(guards.access, super_users.clone());
-            Some(rules.within(guards.tenants.clone()))
+            (Some(rules.within(guards.tenants.clone())), shadows)
         }
     };
     let directory = match &config.schemas {
@@ -405,12 +408,14 @@ fn snapshot(
     Snapshot {
         generation,
         access,
+        shadows,
         tenants: guards.tenants,
         schemas: SchemaSet::new(guards.schemas, directory, problems),
-        quotas: match quotas {
-            Some(old) => old.reloaded(guards.quotas),
+        quotas: match old {
+            Some(old) => old.quotas.reloaded(guards.quotas),
             None => Quotas::new(guards.quotas),
         },
+        observed_quotas,
         short_digest: guards.digest.get(..DIGEST_DIGITS).map(Into::into),
         digest: guards.digest,
         place: Arc::clone(&config.policies_written),
@@ -546,6 +551,7 @@ impl StatusSource for Proxy {
             generation: snapshot.generation,
             loaded: snapshot.loaded,
             files: snapshot.files.clone(),
+            shadows: observed::status(&snapshot),
         }
     }
 }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{file, tenant};
 use crate::document::{self, Fields, Node, did_you_mean, unsupported};
+use crate::policy::mode::Mode;
 use crate::policy::parse::{self, rule_ref};
 use crate::policy::rule::{AccessPolicy, NamePattern, Part, Template};
 use crate::policy::tenant::Tenant;
@@ -26,23 +27,55 @@ pub const DIRECTORY_DEPTH_MAX: usize = 16;
 /// What the name of a file of policy tests ends in.
 pub const TEST_SUFFIX: &str = ".test.yaml";
 
-/// Every policy of a directory.
+/// Every policy of a directory. Policies with `mode: observe` stand apart, so that nobody takes
+/// them for policies in force; a SchemaPolicy says by itself that it only observes.
 #[derive(Clone, Debug, Default)]
 pub struct Guards {
     /// `kind: AccessPolicy`.
     pub access: Vec<AccessPolicy>,
-    /// `kind: Tenant`.
+    /// `kind: Tenant`; without their boundaries where these are only observed.
     pub tenants: Vec<Tenant>,
     /// `kind: QuotaPolicy`.
     pub quotas: Vec<QuotaSpec>,
     /// `kind: SchemaPolicy`.
     pub schemas: Vec<SchemaSpec>,
+    /// What is decided beside them, without effect.
+    pub observing: Observing,
+    /// The directory that is decided beside this one (`authorization.shadow`).
+    pub shadow: Option<Box<Guards>>,
     /// SHA-256 over the paths and contents of the files, in hexadecimal.
     pub digest: String,
     /// How many files were read.
     pub files: usize,
     /// Their paths, in the order read.
     pub paths: Vec<PathBuf>,
+}
+
+/// Policies with `mode: observe`.
+#[derive(Clone, Debug, Default)]
+pub struct Observing {
+    /// `kind: AccessPolicy`.
+    pub access: Vec<AccessPolicy>,
+    /// `kind: Tenant`, those that have a boundary.
+    pub tenants: Vec<Tenant>,
+    /// `kind: QuotaPolicy`.
+    pub quotas: Vec<QuotaSpec>,
+}
+
+impl Guards {
+    /// The policies in force together with those that only observe; `None`: there are none of
+    /// these that decide over access.
+    pub fn observed(&self) -> Option<(Vec<AccessPolicy>, Vec<Tenant>)> {
+        let Observing {
+            access, tenants, ..
+        } = &self.observing;
+        if access.is_empty() && tenants.is_empty() {
+            return None;
+        }
+        // A set takes the first tenant of a name, here the one with its boundary.
+        let tenants = tenants.iter().chain(&self.tenants).cloned().collect();
+        Some(([&self.access[..], access].concat(), tenants))
+    }
 }
 
 const API_VERSION: &str = "kordon/v1";
@@ -53,6 +86,24 @@ pub fn load(dir: &Path, problems: &mut Problems) -> Guards {
     let mut paths = policy_files(dir, problems);
     paths.sort();
     load_files(dir, &paths, problems)
+}
+
+/// Reads the policies in force, and the directory that is decided beside them.
+pub fn load_beside(
+    policies: Option<&Path>,
+    shadow: Option<&Path>,
+    problems: &mut Problems,
+) -> Guards {
+    let mut guards = policies.map_or_else(Guards::default, |dir| load(dir, problems));
+    guards.shadow = shadow.map(|dir| {
+        let shadow = load(dir, problems);
+        if shadow.files == 0 && !problems.has_errors() {
+            let shown = dir.display();
+            problems.error_without_place(format!("`{shown}`: no policy files (`*.yaml`)"));
+        }
+        Box::new(shadow)
+    });
+    guards
 }
 
 fn policy_files(dir: &Path, problems: &mut Problems) -> Vec<PathBuf> {
@@ -210,12 +261,30 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
     }
     let name = name.map(|(name, _)| name).unwrap_or_default();
     let Some(spec) = spec else { return };
+    let observed = Mode::of(spec) == Mode::Observe;
+    let Observing {
+        access,
+        tenants,
+        quotas,
+    } = &mut guards.observing;
     match kind {
-        "AccessPolicy" => guards
-            .access
-            .extend(parse::access_policy(&name, spec, problems)),
-        "Tenant" => guards.tenants.extend(tenant::tenant(&name, spec, problems)),
-        "QuotaPolicy" => guards.quotas.extend(quota(&name, spec, problems)),
+        "AccessPolicy" => {
+            let list = if observed { access } else { &mut guards.access };
+            list.extend(parse::access_policy(&name, spec, problems));
+        }
+        "Tenant" => {
+            let tenant = tenant::tenant(&name, spec, problems);
+            // Who belongs to it is no question of effect; its boundary is.
+            guards.tenants.extend(tenant.clone().map(|tenant| Tenant {
+                boundary: tenant.boundary.filter(|_| !observed),
+                ..tenant
+            }));
+            tenants.extend(tenant.filter(|tenant| observed && tenant.boundary.is_some()));
+        }
+        "QuotaPolicy" => {
+            let list = if observed { quotas } else { &mut guards.quotas };
+            list.extend(quota(&name, spec, problems));
+        }
         _ => guards.schemas.extend(schema(&name, spec, problems)),
     }
 }
@@ -236,16 +305,9 @@ fn metadata_name(metadata: &Node, problems: &mut Problems) -> Option<(String, Pl
     Some((name.name(problems)?.to_owned(), name.place.clone()))
 }
 
-/// A key of `spec.mode`: only `enforce` exists so far.
-fn mode(fields: &mut Fields<'_>, problems: &mut Problems) {
-    if let Some(mode) = fields.take("mode") {
-        mode.choice(&[("enforce", Some(())), ("observe", None)], problems);
-    }
-}
-
 fn quota(name: &str, spec: &Node, problems: &mut Problems) -> Option<QuotaSpec> {
     let mut fields = Fields::of(spec, problems)?;
-    mode(&mut fields, problems);
+    Mode::take(&mut fields, problems);
     let entity = fields.require("for", problems);
     if let Some(scope) = fields.take("scope") {
         scope.choice(&[("local", Some(())), ("fleet", None)], problems);
@@ -328,7 +390,7 @@ fn quota_entity(node: &Node, problems: &mut Problems) -> Option<QuotaEntity> {
 
 fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec> {
     let mut fields = Fields::of(spec, problems)?;
-    mode(&mut fields, problems);
+    let mode = Mode::take(&mut fields, problems);
     let topics = fields.require("topics", problems);
     let value = fields.take("value");
     let key = fields.take("key");
@@ -360,7 +422,10 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
         topics,
         value: value.and_then(|n| payload(n, problems)),
         key: key.and_then(|n| payload(n, problems)),
-        on_violation: on_violation?,
+        on_violation: match (on_violation?, mode) {
+            (OnViolation::Reject, Mode::Observe) => OnViolation::Observe,
+            (as_said, _) => as_said,
+        },
     })
 }
 

@@ -15,6 +15,7 @@ mod outside;
 mod overlap;
 mod passwords;
 mod read;
+mod shadow;
 mod tenant;
 mod upstream;
 pub mod users;
@@ -48,6 +49,9 @@ pub struct Config {
     pub policies_written: Arc<str>,
     /// Whether access rules are applied.
     pub authorization: Authorization,
+    /// The directory of policies that are decided beside those in force, without effect
+    /// (`authorization.shadow`).
+    pub shadow: Option<PathBuf>,
     /// The directory of schema files (`schemas.directory`).
     pub schemas: Option<PathBuf>,
     /// Where metrics and health are served.

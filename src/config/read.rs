@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::overlap::{self, Ports};
 use super::{
     AuditSettings, Authorization, Config, Guards, Upstream, audit, file, guards, identities,
-    limits, listener, upstream,
+    limits, listener, shadow, upstream,
 };
 use crate::document::{self, Fields, Node, Value, substitute};
 use crate::policy::parse;
@@ -91,7 +91,7 @@ pub(super) fn load(
     substitute(&mut document, environment, &mut problems);
     let parts = parts(&document, &Paths::of(path), &mut problems);
     if let (true, Some(dir)) = (with_guards, &parts.policies) {
-        guards = guards::load(dir, &mut problems);
+        guards = guards::load_beside(Some(dir), parts.shadow.as_deref(), &mut problems);
         parts.fit(&guards, &mut problems);
     }
     problems.list.sort_by(|a, b| a.place.cmp(&b.place));
@@ -129,6 +129,7 @@ struct Parts {
     policies: Option<PathBuf>,
     policies_written: Option<String>,
     authorization: Option<Authorization>,
+    shadow: Option<PathBuf>,
     schemas: Option<PathBuf>,
     has_schemas_key: bool,
     admin: Option<std::net::SocketAddr>,
@@ -144,6 +145,7 @@ impl Parts {
             policies: self.policies,
             policies_written: self.policies_written.unwrap_or_default().into(),
             authorization: self.authorization?,
+            shadow: self.shadow,
             schemas: self.schemas,
             admin: self.admin,
             audit: self.audit?,
@@ -205,7 +207,11 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     parts.policies_written = policies.and_then(|n| n.shown().map(str::to_owned));
     parts.policies = policies.and_then(|n| paths.directory(n, problems));
     parts.authorization = match authorization {
-        Some(node) => read_authorization(node, problems),
+        Some(node) => {
+            let within = parts.policies.as_deref();
+            parts.shadow = shadow::directory(node, within, paths, problems);
+            read_authorization(node, problems)
+        }
         None => Some(Authorization::Enforced {
             super_users: Vec::new(),
         }),
@@ -253,7 +259,7 @@ fn read_authorization(node: &Node, problems: &mut Problems) -> Option<Authorizat
     }
     let mut fields = Fields::of(node, problems)?;
     let super_users = fields.take("superUsers");
-    fields.refuse("shadow", problems);
+    fields.take(shadow::KEY); // read on its own
     fields.finish(problems);
     let items = super_users
         .and_then(|n| n.list(problems))

@@ -2,6 +2,7 @@
 
 use crate::document::{Fields, Node, Value};
 use crate::identity::name;
+use crate::policy::mode::Mode;
 use crate::policy::parse::{self, NAME_KEYS, rule_ref};
 use crate::policy::rule::ResourcePattern;
 use crate::policy::tenant::{Boundary, SPIFFE, Tenant, TenantMatch, Text};
@@ -30,9 +31,7 @@ fn read(name: &str, spec: &Node, problems: &mut Problems) -> Option<Tenant> {
         problems.error(&spec.place, format!("the tenant's name: {fault}"));
     }
     let mut fields = Fields::of(spec, problems)?;
-    if let Some(mode) = fields.take("mode") {
-        mode.choice(&[("enforce", Some(())), ("observe", None)], problems);
-    }
+    Mode::take(&mut fields, problems);
     let matching = fields.take("match");
     let bounds = fields.take("boundary");
     let misspelt = fields.misspelt("match") || fields.misspelt("boundary");

@@ -20,6 +20,7 @@ use crate::telemetry::audit::{AuditFile, AuditSink};
 mod identities;
 mod oauthbearer;
 mod passwords;
+mod shadow;
 mod tenants;
 mod upstream;
 
@@ -278,10 +279,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         (
             format!("{SMALL}schemas: {{registry: {{url: \"http://r\"}}}}\n"),
             "registry",
-        ),
-        (
-            format!("{SMALL}authorization: {{shadow: policies/}}\n"),
-            "shadow",
         ),
     ];
     for (text, what) in cases {

@@ -30,6 +30,7 @@ pub mod compare;
 mod compile;
 mod decide;
 pub mod lint;
+pub mod mode;
 pub mod model;
 pub mod parse;
 pub mod rule;

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::mode::Mode;
 use super::model::{CLUSTER_NAME, Operation, ResourceKind, RuleRef};
 use super::rule::{
     AccessPolicy, Effect, HostPattern, NamePattern, Part, PrincipalPattern, ResourcePattern, Rule,
@@ -34,9 +35,7 @@ pub fn access_policy(name: &str, spec: &Node, problems: &mut Problems) -> Option
 
 fn read(name: &str, spec: &Node, problems: &mut Problems) -> Option<AccessPolicy> {
     let mut fields = Fields::of(spec, problems)?;
-    if let Some(mode) = fields.take("mode") {
-        mode.choice(&[("enforce", Some(())), ("observe", None)], problems);
-    }
+    Mode::take(&mut fields, problems);
     let principals = fields.require("principals", problems);
     let hosts = fields.take("hosts");
     let rules = fields.require("rules", problems);

@@ -513,8 +513,8 @@ fn mistakes_in_rules_have_a_place_and_a_way_out() {
             "2:9 expected an address or CIDR such as `10.0.0.0/8`, got `10.0.0.0/33` | -",
         ),
         (
-            error("mode: observe\nprincipals: [\"User:a\"]\nrules: []"),
-            "1:7 `observe` is not supported by this version | -",
+            error("mode: obsreve\nprincipals: [\"User:a\"]\nrules: []"),
+            "1:7 expected `enforce` or `observe`, got `obsreve` | did you mean `observe`?",
         ),
     ];
     for (got, want) in cases {

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, TopicNames};
 use super::listener::Listener;
+use super::shadow::{Beside, Differences};
 use super::snapshot::Snapshot;
 use crate::apis::{Cursor, InForce};
 use crate::broker::BrokerAddr;
@@ -21,13 +22,16 @@ use crate::policy::tenant::TwoTenants;
 use crate::policy::{PolicySet, View};
 use crate::principal::{Principal, TextClaims};
 use crate::quota::{Buckets, Charged};
+use crate::schema::Observed;
 use crate::session::asked::Lost;
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
 use crate::session::share_sessions::ShareSessions;
 use crate::telemetry::audit::allows::Sampler;
 use crate::telemetry::audit::{Entry, Resource, Verdict};
-use crate::telemetry::{ConnectionMetrics, DropCause, Outcome, Reason};
+use crate::telemetry::{
+    ConnectionMetrics, DropCause, Outcome, Reason, ShadowSet, ViolationAction, Would,
+};
 use crate::wire::records::Scratch;
 
 /// See the module.
@@ -66,8 +70,12 @@ pub struct Client<'p> {
     pub snapshot: Arc<Snapshot>,
     /// The rules that concern it.
     pub view: Option<Arc<View>>,
+    /// What other sets say of it, without effect.
+    pub beside: Vec<Beside>,
     /// Chooses which allowed decisions go into the audit log.
     pub sampler: Sampler,
+    /// Chooses which decisions of other sets do.
+    pub(super) difference_sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
     /// Its share sessions.
@@ -77,9 +85,17 @@ pub struct Client<'p> {
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
-    buckets: Option<(String, Option<Arc<Buckets>>)>,
+    buckets: Option<ClientBuckets>,
     /// Until when a quota holds it back.
     pub muted_until: Option<Instant>,
+}
+
+/// What requests of one client id are charged to.
+struct ClientBuckets {
+    client_id: String,
+    in_force: Option<Arc<Buckets>>,
+    /// Together with quotas that only observe.
+    observed: Option<Arc<Buckets>>,
 }
 
 /// Where a connection stands before anything is known of its client.
@@ -105,6 +121,7 @@ impl<'p> Client<'p> {
         let snapshot = place.proxy.snapshot.load_full();
         let principal = snapshot.placed(&who.principal, &who.claims)?;
         let view = view_of(&snapshot, &principal, place.peer);
+        let beside = snapshot.beside(&who.principal, &principal, &who.claims, place.peer.ip());
         let recorder = &place.proxy.recorder;
         let metrics = recorder.connection(&principal.tenant, &place.listener.name);
         Ok(Client {
@@ -125,7 +142,9 @@ impl<'p> Client<'p> {
             broker,
             snapshot,
             view,
+            beside,
             sampler: place.proxy.audit.sampler(),
+            difference_sampler: place.proxy.audit.difference_sampler(),
             topics: TopicNames::default(),
             share_sessions: ShareSessions::default(),
             cursor: None,
@@ -152,10 +171,13 @@ impl<'p> Client<'p> {
                 self.is_contested = false;
                 self.principal = principal;
                 self.view = view_of(&self.snapshot, &self.principal, self.peer);
+                let (placed, host) = (&self.principal, self.peer.ip());
+                self.beside = (self.snapshot).beside(&self.proven, placed, &self.claims, host);
                 self.metrics.identified(&self.principal.tenant);
             }
             Err(two) => {
                 self.is_contested = true;
+                self.beside = Vec::new();
                 let detail = two.to_string();
                 self.refused_otherwise(None, None, Reason::Authentication, detail, None);
                 // Answers that are still owed hold nothing of either.
@@ -211,22 +233,35 @@ impl<'p> Client<'p> {
 
     /// Charges produced bytes; returns how long the client must wait, in milliseconds.
     pub fn charge_produce(&mut self, client_id: Option<&str>, bytes: usize, now: Instant) -> u32 {
-        if self.snapshot.quotas.is_empty() {
+        let (quotas, observed) = (&self.snapshot.quotas, &self.snapshot.observed_quotas);
+        if quotas.is_empty() && observed.is_empty() {
             return 0;
         }
         let id = client_id.unwrap_or_default();
-        if self.buckets.as_ref().is_none_or(|(known, _)| known != id) {
+        if (self.buckets.as_ref()).is_none_or(|known| known.client_id != id) {
             let who = Charged {
                 tenant: &self.principal.tenant,
                 user: self.principal.bare_name(),
                 client_id,
             };
-            self.buckets = Some((id.to_owned(), self.snapshot.quotas.bucket_for(&who)));
+            self.buckets = Some(ClientBuckets {
+                client_id: id.to_owned(),
+                in_force: quotas.bucket_for(&who),
+                observed: observed.bucket_for(&who),
+            });
         }
-        let Some((_, Some(buckets))) = &self.buckets else {
+        let Some(buckets) = &self.buckets else {
             return 0;
         };
-        let delay = buckets.charge(bytes as u64, now);
+        let charge = |buckets: &Option<Arc<Buckets>>| {
+            let charged = buckets.as_ref().map(|b| b.charge(bytes as u64, now));
+            charged.unwrap_or_default()
+        };
+        let (delay, observed) = (charge(&buckets.in_force), charge(&buckets.observed));
+        if observed.ms > delay.ms {
+            let beyond = std::time::Duration::from_millis((observed.ms - delay.ms).into());
+            self.metrics.would_throttle(beyond);
+        }
         if delay.ms > 0 {
             let wait = std::time::Duration::from_millis(delay.ms.into());
             self.metrics.throttled(wait);
@@ -292,6 +327,66 @@ impl<'p> Client<'p> {
         let current = self.proxy.snapshot.load();
         current.generation != self.snapshot.generation
             && current.placed(&self.proven, &self.claims).is_err()
+    }
+
+    /// Records what other sets would have decided otherwise.
+    pub fn differed(&mut self, api: &'static crate::apis::Api, differences: Differences) {
+        let Some(differences) = differences.0 else {
+            return;
+        };
+        let audit = &self.proxy.audit;
+        let mut left_out = 0;
+        for (&would, more) in Would::ALL.iter().zip(differences.more) {
+            for (&set, more) in ShadowSet::ALL.iter().zip(more) {
+                if more > 0 {
+                    self.metrics.would(api.key, would, set, more);
+                    left_out += more;
+                }
+            }
+        }
+        audit.drop_lines(DropCause::Request, left_out);
+        for one in differences.list {
+            self.metrics.would(api.key, one.would, one.which, 1);
+            if !self.difference_sampler.takes() {
+                continue;
+            }
+            let (operation, resource) = (one.asked)
+                .map(|(operation, kind, name)| (operation, Resource { kind, name }))
+                .unzip();
+            let set = self.beside.iter().find(|set| set.which == one.which);
+            self.proxy.audit.differs(Entry {
+                api: Some(api.name),
+                operation,
+                resource,
+                verdict: Verdict::Would(one.would, one.which),
+                detail: set.and_then(|set| set.note.clone()),
+                rule: one.rule,
+                policy: set.and_then(|set| set.policy.clone()),
+                ..self.entry()
+            });
+        }
+    }
+
+    /// Records that schema policies that only observe would have refused what is produced to a
+    /// topic, for its value or key.
+    pub fn would_reject(&mut self, api: &'static crate::apis::Api, topic: String, found: Observed) {
+        let (records, detail, rule) = found;
+        let metrics = &self.metrics;
+        metrics.schema_violations(ViolationAction::Observe, records);
+        metrics.would(api.key, Would::Deny, ShadowSet::Observe, 1);
+        if self.difference_sampler.takes() {
+            let kind = ResourceKind::Topic;
+            self.proxy.audit.differs(Entry {
+                api: Some(api.name),
+                operation: Some(Operation::Write),
+                resource: Some(Resource { kind, name: topic }),
+                verdict: Verdict::Would(Would::Deny, ShadowSet::Observe),
+                reason: Reason::Value,
+                detail: Some(detail),
+                rule: Some(rule),
+                ..self.entry()
+            });
+        }
     }
 
     fn decided(&self, api: &'static crate::apis::Api, verdict: Verdict, d: Decided) -> Entry {

@@ -14,6 +14,7 @@
 //! * [`renew`]: the proxy's own session at the broker, renewed between two requests
 //! * [`revoke`]: what is owed, judged again when policies change; [`roster`]: whom that concerns
 //! * [`worker`]: the threads that connections are spread over
+//! * [`shadow`]: what other policies would decide, beside all this and without effect
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
 
 pub mod client;
@@ -31,6 +32,7 @@ pub mod response;
 pub mod responses;
 pub mod revoke;
 pub mod roster;
+pub mod shadow;
 pub mod share;
 pub mod snapshot;
 pub mod weigh;
@@ -102,6 +104,12 @@ impl Proxy {
         let old = self.snapshot.load_full();
         if let (Some(old), Some(new)) = (&old.access, &snapshot.access) {
             new.prepared_for(old);
+        }
+        for set in &snapshot.shadows {
+            let mut before = old.shadows.iter();
+            if let Some(before) = before.find(|before| before.which == set.which) {
+                set.access.prepared_for(&before.access);
+            }
         }
         self.snapshot.store(Arc::new(snapshot));
         self.retired().push(old);

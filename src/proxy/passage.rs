@@ -422,6 +422,7 @@ impl Front {
         let body_bytes = bytes - PREFIX_BYTES;
         client.allowed(request.api, request.seen.decisions());
         let asked = request.seen.asked();
+        client.differed(request.api, request.seen.differences());
         let owed = take_produce(&mut client, request.api, &head, body_bytes, silent, asked);
         drop(client);
         if let Some(expect) = owed {

@@ -10,11 +10,13 @@ use bytes::Bytes;
 
 use super::client::Client;
 use super::judge::Decisions;
+use super::shadow::Differences;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Scan, TopicRef};
 use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
 use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
+use crate::schema::Observed;
 use crate::session::asked::Asked;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
@@ -119,6 +121,12 @@ fn glance_other(
                 let asked = judge.asked.take().unwrap_or_default();
                 let allowed = judge.allowed;
                 client.allowed(api, allowed);
+                if !client.beside.is_empty() {
+                    let mut differences = Differences::default();
+                    let kind = ResourceKind::Cluster;
+                    differences.allowed(&client.beside, operation, kind, CLUSTER_NAME);
+                    client.differed(api, differences);
+                }
                 let work = work_for(api, head.version, client.view.is_some());
                 return Glance::Forward(Some(expect(client, api, head, work, asked)));
             }
@@ -178,6 +186,7 @@ pub(super) fn expect(
         outcome: Outcome::Forwarded,
         throttle_ms: 0,
         refused: Vec::new(),
+        told: Vec::new(),
         work,
         waits_ms: 0,
         asked,
@@ -197,6 +206,8 @@ pub(super) struct Seen {
     allowed: Decisions,
     /// What was allowed.
     asked: Asked,
+    /// What other sets would have refused.
+    differences: Differences,
 }
 
 impl Seen {
@@ -209,12 +220,18 @@ impl Seen {
             transactional: false,
             allowed: Decisions::default(),
             asked: Asked::default(),
+            differences: Differences::default(),
         }
     }
 
     /// What was allowed, to be remembered for as long as the answer is owed.
     pub fn asked(&mut self) -> Asked {
         std::mem::take(&mut self.asked)
+    }
+
+    /// What other sets would have decided, now that the request is accepted.
+    pub fn differences(&mut self) -> Differences {
+        std::mem::take(&mut self.differences)
     }
 
     /// The decisions that go into the audit log, now that the request is accepted.
@@ -262,6 +279,7 @@ impl Seen {
             let decision = view.decide(write, topic, name);
             if decision.allowed {
                 self.asked.add(write, topic, name);
+                self.differences.allowed(&client.beside, write, topic, name);
                 if client.sampler.takes() {
                     self.allowed.add(write, topic, name, decision.rule);
                 }
@@ -284,6 +302,8 @@ impl Seen {
 struct ProduceScan<'c, 'p> {
     client: &'c mut Client<'p>,
     seen: Seen,
+    /// What schema policies that only observe would have refused, by topic.
+    observed: Vec<(String, Observed)>,
 }
 
 impl<'b> Scan<'b> for ProduceScan<'_, '_> {
@@ -303,6 +323,9 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
                 metrics.schema_violations(ViolationAction::Warn, outcome.warned.records);
             }
             self.seen.plain &= !outcome.refused();
+            if let Some(found) = outcome.would_be_refused() {
+                self.observed.push((check.topic().to_owned(), found));
+            }
         }
     }
 }
@@ -319,10 +342,15 @@ fn glance_produce(
     let mut scan = ProduceScan {
         client,
         seen: Seen::new(),
+        observed: Vec::new(),
     };
     let body = &frame[head.body_at..];
     let scanned = produce::scan(&layout.request, head.version, body, &mut scan);
-    let ProduceScan { client, mut seen } = scan;
+    let ProduceScan {
+        client,
+        mut seen,
+        observed,
+    } = scan;
     let Ok(scanned) = scanned else {
         return Glance::Close(Reason::Malformed, "unreadable Produce request");
     };
@@ -336,6 +364,10 @@ fn glance_produce(
     }
     client.allowed(api, seen.decisions());
     let silent = scanned.acks == 0;
+    client.differed(api, seen.differences());
+    for (topic, found) in observed {
+        client.would_reject(api, topic, found);
+    }
     let owed = take_produce(client, api, head, frame.len(), silent, seen.asked());
     Glance::Forward(owed)
 }
@@ -373,10 +405,11 @@ fn glance_fetch(
     let mut plain = true;
     let mut decisions = Decisions::default();
     let mut asked = Asked::default();
+    let mut differences = Differences::default();
     let scanned = {
         let topology = &client.proxy.cluster.topology;
         let (view, topics) = (client.view.as_ref(), &mut client.topics);
-        let sampler = &mut client.sampler;
+        let (sampler, beside) = (&mut client.sampler, &client.beside);
         fetch_api::scan(
             &layout.request,
             head.version,
@@ -388,6 +421,7 @@ fn glance_fetch(
                     let decision = view.decide(read, topic, name);
                     if decision.allowed {
                         asked.add(read, topic, name);
+                        differences.allowed(beside, read, topic, name);
                         if sampler.takes() {
                             decisions.add(read, topic, name, decision.rule);
                         }
@@ -425,6 +459,7 @@ fn glance_fetch(
         }
     }
     client.allowed(api, decisions);
+    client.differed(api, differences);
     let opens = head.version >= fetch_api::SESSIONS_SINCE && scanned.session_epoch == 0;
     let work = FetchWork {
         session_id: scanned.session_id,

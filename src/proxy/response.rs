@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
+use super::shadow;
 use super::weigh::framed;
 use crate::apis::errors::{COORDINATOR_NOT_AVAILABLE, FETCH_SESSION_ID_NOT_FOUND};
 use crate::apis::lens::{self, recompute_operations, role_node};
@@ -80,6 +81,10 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
     if expect.api.shows_brokers(version) {
         learn_brokers(client, version, response, None);
         rewrite_brokers(client, version, response, None);
+    }
+    if let (Some(filter), false) = (expect.api.filter, client.beside.is_empty()) {
+        let found = shadow::of_answer(client, filter, version, response, &expect.told);
+        client.differed(expect.api, found);
     }
     {
         let mut judge = client.judge();

@@ -1,9 +1,11 @@
 //! What is in force: policies, schemas and quotas, read together and swapped as one. A
 //! connection notices a change by the generation.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::shadow::{Beside, Set};
 use crate::policy::PolicySet;
 use crate::policy::tenant::{Tenant, TwoTenants, tenant_of};
 use crate::principal::{Principal, TextClaims};
@@ -16,12 +18,16 @@ pub struct Snapshot {
     pub generation: u64,
     /// Access rules; `None`: `authorization: off`.
     pub access: Option<PolicySet>,
+    /// What is decided beside them, without effect.
+    pub shadows: Vec<Set>,
     /// Who belongs to which tenant, whether or not rules are in force.
     pub tenants: Vec<Tenant>,
     /// What records must be.
     pub schemas: SchemaSet,
     /// Who may produce how much.
     pub quotas: Quotas,
+    /// The same together with those that only observe; empty where none does.
+    pub observed_quotas: Quotas,
     /// Digest over the policy files, in hexadecimal.
     pub digest: String,
     /// Its begin, as it stands in audit lines; `None`: there are no policies.
@@ -35,6 +41,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What the other sets say of a client that has proven `proven` and is `placed` by this.
+    pub fn beside(
+        &self,
+        proven: &Principal,
+        placed: &Principal,
+        claims: &TextClaims,
+        host: IpAddr,
+    ) -> Vec<Beside> {
+        let sets = self.shadows.iter();
+        sets.map(|set| set.beside(proven, placed, claims, host))
+            .collect()
+    }
+
     /// What is proven, with the tenant that it belongs to.
     pub fn placed(&self, proven: &Principal, claims: &TextClaims) -> Result<Principal, TwoTenants> {
         let tenant = tenant_of(&self.tenants, proven, claims)?;

@@ -6,12 +6,13 @@ use bytes::{Bytes, BytesMut};
 use super::client::Client;
 use super::judge::Judge;
 use super::request::{expect, work_for};
+use super::shadow;
 use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
 use crate::clock;
-use crate::schema::BatchFault;
+use crate::schema::{self, BatchFault};
 use crate::session::asked::Asked;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
@@ -72,6 +73,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         verdict,
         changed,
         refused,
+        told,
         ask_version,
         mut asked,
     } = judge(client, api, version, &mut request);
@@ -141,6 +143,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
     owed.throttle_ms = throttle_ms;
     owed.asked_version = ask_version;
     owed.refused = refused;
+    owed.told = told;
     Weighed::Forward {
         frame,
         expect: Some(owed),
@@ -155,8 +158,25 @@ struct Judged {
     verdict: Result<(), Refusal>,
     changed: bool,
     refused: Parts,
+    /// See [`Expect`].
+    told: Vec<u64>,
     ask_version: i16,
     asked: Asked,
+}
+
+/// Asks the row who may do this.
+pub(super) fn ask_row(question: &mut Question) -> Result<(), Refusal> {
+    match question.api.access {
+        Access::Named(judge) => judge(question),
+        Access::Cluster(operation) => question.need_cluster(operation),
+        Access::Answered(code, why) => {
+            question.unsupported = Some(why);
+            Err(question.refuse(code))
+        }
+        Access::Rules(operation, judge, _) => judge(question, operation),
+        Access::Open(_) => Ok(()),
+        Access::Never(why) => Err(Refusal::Close(why)),
+    }
 }
 
 /// The order of the guards: rules first, then what the records must be.
@@ -164,27 +184,20 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     let snapshot = std::sync::Arc::clone(&client.snapshot);
     let kept = client.cursor.as_ref();
     let shown = kept.is_some_and(|kept| apis::show_cursor(request, kept));
+    let differences = shadow::of_request(client, api, version, request);
+    let mut observed = Vec::new();
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
     let (judged, denials, allowed, unsupported) = {
         let mut judge: Judge = client.judge();
         judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
-        let mut verdict = match api.access {
-            Access::Named(judge) => judge(&mut question),
-            Access::Cluster(operation) => question.need_cluster(operation),
-            Access::Answered(code, why) => {
-                question.unsupported = Some(why);
-                Err(question.refuse(code))
-            }
-            Access::Rules(operation, judge, _) => judge(&mut question, operation),
-            Access::Open(_) => Ok(()),
-            Access::Never(why) => Err(Refusal::Close(why)),
-        };
+        let mut verdict = ask_row(&mut question);
         if verdict.is_ok() && api.key == PRODUCE && !snapshot.schemas.is_empty() {
             verdict = produce::refuse_partitions(&mut question, |topic, bytes| {
                 let check = snapshot.schemas.topic(topic)?;
                 let outcome = check.check_batchset(bytes, &mut scratch);
+                observed.extend(outcome.would_be_refused().map(|o| (topic.to_owned(), o)));
                 let refused = schema_refusal(&outcome)?;
                 violations.push((topic.to_owned(), outcome));
                 Some(refused)
@@ -194,6 +207,7 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
             verdict,
             changed: question.changed || shown,
             refused: std::mem::take(&mut question.refused),
+            told: differences.told(),
             ask_version: question.ask_version,
             asked: Asked::default(),
         };
@@ -204,6 +218,10 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     client.scratch = scratch;
     client.refused(api, denials);
     client.allowed(api, allowed);
+    client.differed(api, differences);
+    for (topic, found) in observed {
+        client.would_reject(api, topic, found);
+    }
     for (topic, outcome) in violations {
         let records = outcome.bad.len().max(1) as u64;
         client
@@ -212,13 +230,7 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
         let (detail, rule) = match (&outcome.whole, outcome.bad.first()) {
             (Some(whole), _) => (whole.message.clone(), Some(whole.rule.clone())),
             (None, Some(bad)) => {
-                let rest = outcome.bad.len() - 1;
-                let more = if rest > 0 {
-                    format!(", and {rest} more")
-                } else {
-                    String::new()
-                };
-                let detail = format!("record {}: {}{more}", bad.index, bad.message);
+                let detail = schema::told(bad, outcome.bad.len() as u64);
                 (detail, Some(bad.rule.clone()))
             }
             (None, None) => (String::new(), None),

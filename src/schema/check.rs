@@ -26,6 +26,8 @@ pub struct Outcome {
     pub bad: Vec<BadRecord>,
     /// What policies with `onViolation: warn` found.
     pub warned: Warned,
+    /// What policies with `mode: observe` would refuse.
+    pub observed: Warned,
 }
 
 impl Outcome {
@@ -33,7 +35,41 @@ impl Outcome {
     pub fn refused(&self) -> bool {
         self.whole.is_some() || !self.bad.is_empty()
     }
+
+    /// What would be refused if policies that observe were in force: how many records, a fault
+    /// of the whole batch being one, and the first of them. `None` also where it is refused as
+    /// it is.
+    pub fn would_be_refused(&self) -> Option<Observed> {
+        let Warned {
+            whole,
+            records,
+            first,
+        } = &self.observed;
+        if self.refused() {
+            return None;
+        }
+        match (whole, first.first()) {
+            (Some(whole), _) => Some((1, whole.message.clone(), whole.rule.clone())),
+            (None, Some(bad)) => {
+                let detail = told(bad, *records);
+                Some((*records, detail, bad.rule.clone()))
+            }
+            (None, None) => None,
+        }
+    }
 }
+
+/// A bad record and how many others there are, for people.
+pub fn told(first: &BadRecord, records: u64) -> String {
+    let BadRecord { index, message, .. } = first;
+    match records.saturating_sub(1) {
+        0 => format!("record {index}: {message}"),
+        more => format!("record {index}: {message}, and {more} more"),
+    }
+}
+
+/// What would be refused: how many records, what is wrong with the first, and the policy.
+pub type Observed = (u64, String, RuleRef);
 
 /// What passes, but is logged and counted.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +80,14 @@ pub struct Warned {
     pub records: u64,
     /// The first of them, at most [`MESSAGES_MAX`].
     pub first: Vec<BadRecord>,
+}
+
+impl Warned {
+    /// Counts a record; where it is to be told as well.
+    fn one_more(&mut self) -> Option<&mut Vec<BadRecord>> {
+        self.records += 1;
+        (self.first.len() < MESSAGES_MAX).then_some(&mut self.first)
+    }
 }
 
 /// One record that a policy does not accept.
@@ -178,18 +222,29 @@ impl PolicyCheck {
 /// Everything that the policies ask of one topic.
 #[derive(Debug)]
 pub struct TopicCheck {
+    topic: Box<str>,
     // those that refuse come first; never empty
     policies: Vec<PolicyCheck>,
     limits: Limits,
 }
 
 impl TopicCheck {
-    pub(super) fn new(mut policies: Vec<PolicyCheck>) -> Self {
-        policies.sort_by_key(|p| p.on_violation != OnViolation::Reject);
+    pub(super) fn new(topic: &str, mut policies: Vec<PolicyCheck>) -> Self {
+        policies.sort_by_key(|p| match p.on_violation {
+            OnViolation::Reject => 0,
+            OnViolation::Observe => 1,
+            OnViolation::Warn => 2,
+        });
         Self {
+            topic: topic.into(),
             policies,
             limits: Limits::default(),
         }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Judges the `records` field of one produced partition. Looks into every batch, though Kafka
@@ -230,22 +285,23 @@ impl TopicCheck {
     }
 
     fn judge(&self, index: i32, record: &Record<'_>, outcome: &mut Outcome) {
-        let mut warned = false;
+        let (mut warned, mut observed) = (false, false);
         for policy in &self.policies {
             let Err(message) = policy.check(record) else {
                 continue;
             };
             let list = match policy.on_violation {
                 OnViolation::Reject => &mut outcome.bad,
-                OnViolation::Warn if warned => continue,
-                OnViolation::Warn => {
-                    warned = true;
-                    outcome.warned.records += 1;
-                    if outcome.warned.first.len() >= MESSAGES_MAX {
-                        continue;
-                    }
-                    &mut outcome.warned.first
-                }
+                OnViolation::Warn if std::mem::replace(&mut warned, true) => continue,
+                OnViolation::Warn => match outcome.warned.one_more() {
+                    Some(list) => list,
+                    None => continue,
+                },
+                OnViolation::Observe if std::mem::replace(&mut observed, true) => continue,
+                OnViolation::Observe => match outcome.observed.one_more() {
+                    Some(list) => list,
+                    None => continue,
+                },
             };
             list.push(BadRecord {
                 index,
@@ -275,6 +331,7 @@ impl TopicCheck {
         match policy.on_violation {
             OnViolation::Reject => outcome.whole = Some(whole),
             OnViolation::Warn => outcome.warned.whole = Some(whole),
+            OnViolation::Observe => outcome.observed.whole = Some(whole),
         }
     }
 }

@@ -15,7 +15,8 @@ mod set;
 mod tests;
 
 pub use check::{
-    BAD_RECORDS_MAX, BadRecord, BatchFault, MESSAGES_MAX, Outcome, TopicCheck, Warned, WholeBatch,
+    BAD_RECORDS_MAX, BadRecord, BatchFault, MESSAGES_MAX, Observed, Outcome, TopicCheck, Warned,
+    WholeBatch, told,
 };
 pub use directory::Directory;
 pub use set::{SchemaSet, TOPICS_CACHED_MAX};

@@ -144,6 +144,7 @@ impl SchemaSet {
 
     fn resolve(&self, topic: &str) -> TopicCheck {
         TopicCheck::new(
+            topic,
             self.policies
                 .iter()
                 .filter(|policy| policy.topics.iter().any(|p| matches(p, topic)))

@@ -15,7 +15,7 @@ pub struct SchemaSpec {
     pub value: Option<PayloadSpec>,
     /// What keys must be.
     pub key: Option<PayloadSpec>,
-    /// What happens to a batch with a bad record.
+    /// What happens to a batch with a bad record, if anything does.
     pub on_violation: OnViolation,
 }
 
@@ -79,4 +79,6 @@ pub enum OnViolation {
     Reject,
     /// Passed, logged and counted.
     Warn,
+    /// Passed and counted as what would be refused: `mode: observe`.
+    Observe,
 }

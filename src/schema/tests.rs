@@ -369,6 +369,45 @@ fn warnings_pass_and_are_counted() {
 }
 
 #[test]
+fn what_observes_passes_and_says_what_it_would_refuse() {
+    let of = |line, on_violation| {
+        let mut policy = policy(line, literal(USER), payload(SubjectName::Topic));
+        policy.on_violation = on_violation;
+        policy
+    };
+    let observe = of(1, OnViolation::Observe);
+    let two = values(&[b"x".to_vec(), user(), b"y".to_vec()]);
+    // A policy that warns has its own count.
+    let beside = set(vec![of(2, OnViolation::Warn), observe.clone()]);
+    let outcome = judge(&beside, USER, &two);
+    assert!(!outcome.refused());
+    assert_eq!((outcome.warned.records, outcome.observed.records), (2, 2));
+    let (records, detail, by) = outcome.would_be_refused().unwrap();
+    assert_eq!((records, by), (2, rule(1)));
+    assert!(
+        detail.starts_with("record 0: ") && detail.ends_with(", and 1 more"),
+        "{detail}"
+    );
+    assert!(
+        judge(&beside, USER, &values(&[user()]))
+            .would_be_refused()
+            .is_none()
+    );
+
+    let mut broken = values(&[user()]);
+    let last = broken.len() - 1;
+    broken[last] ^= 1;
+    let outcome = judge(&beside, USER, &broken);
+    assert!(!outcome.refused() && outcome.would_be_refused().is_some());
+    // What is refused as it is would not be refused besides.
+    let refused = set(vec![observe, of(3, OnViolation::Reject)]);
+    for records in [&two, &broken] {
+        let outcome = judge(&refused, USER, records);
+        assert!(outcome.refused() && outcome.would_be_refused().is_none());
+    }
+}
+
+#[test]
 fn whole_batches_are_refused_by_kind() {
     let set = user_set();
     let kind = |bytes: &[u8]| {

@@ -46,6 +46,8 @@ pub struct Expect {
     pub throttle_ms: u32,
     /// Parts of the answer that were decided here.
     pub refused: Vec<(&'static str, StructNode)>,
+    /// Stands for what other sets of policies would have decided otherwise and has been told.
+    pub told: Vec<u64>,
     /// What is to be done with the answer.
     pub work: Work,
     /// How long the broker may keep the answer back until something happens, in milliseconds.

@@ -23,15 +23,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
-
-use self::allows::{Allows, COUNT_EVERY, Counts, Sampler};
+use self::allows::{Allows, COUNT_EVERY, Counts, Met, Sampler};
 use self::chain::{KEY_BYTES_MIN, Sealer};
 pub use self::line::MORE;
 pub(crate) use self::line::rfc3339_ms;
 use self::outbox::{Delivery, Outbox};
 use self::output::Output;
-use super::label::{DropCause, Reason};
+use super::label::{DropCause, Reason, ShadowSet, Would};
 use super::recorder::Recorder;
 use super::store::lock;
 use crate::clock;
@@ -176,13 +174,33 @@ pub struct Resource {
 }
 
 /// What was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It went ahead.
     Allow,
     /// It was refused.
     Deny,
+    /// Another set of policies, decided beside the one in force, would have decided otherwise.
+    Would(Would, ShadowSet),
+}
+
+impl Verdict {
+    /// The word of the field `decision`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+            Verdict::Would(would, _) => would.as_str(),
+        }
+    }
+
+    /// The other set, where it is its decision.
+    pub const fn set(self) -> Option<ShadowSet> {
+        match self {
+            Verdict::Would(_, set) => Some(set),
+            _ => None,
+        }
+    }
 }
 
 /// The audit log; a clone writes to the same place.
@@ -198,6 +216,8 @@ type Watcher = Box<dyn Fn(Option<String>) + Send>;
 struct Shared {
     queue: Mutex<Queue>,
     counts: Mutex<Counts>,
+    /// Decisions of other sets that are counted.
+    differences: Mutex<Counts>,
     /// Something for the writer to do.
     work: Condvar,
     /// The writer has finished.
@@ -237,6 +257,7 @@ impl Audit {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             counts: Mutex::default(),
+            differences: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
             recorder: recorder.clone(),
@@ -262,6 +283,30 @@ impl Audit {
     /// What chooses among the allowed decisions of a connection.
     pub fn sampler(&self) -> Sampler {
         Sampler::new(self.allows)
+    }
+
+    /// What chooses among the decisions that another set of policies would have taken.
+    pub fn difference_sampler(&self) -> Sampler {
+        match self.shared {
+            Some(_) => Sampler::new(self.allows.of_differences()),
+            None => Sampler::new(Allows::None),
+        }
+    }
+
+    /// Takes a decision that another set would have taken and a [`Sampler`] chose. Where they are
+    /// counted, the first of its kind is a line at once.
+    pub fn differs(&self, mut entry: Entry) {
+        if self.allows.of_differences() != Allows::Counted {
+            return self.record(entry);
+        }
+        let Some(shared) = &self.shared else { return };
+        entry.cut();
+        let met = lock(&shared.differences).meet(&entry);
+        match met {
+            Met::First => self.record(entry),
+            Met::Again => {}
+            Met::NoRoom => self.drop_lines(DropCause::TableFull, 1),
+        }
     }
 
     /// Has somebody told what is wrong with the sink.
@@ -356,10 +401,21 @@ impl Shared {
         let mut batch = VecDeque::new();
         let mut in_trouble = false;
         let mut count_at = (allows == Allows::Counted).then(|| clock::now() + COUNT_EVERY);
+        // Runs only while some are counted: most processes have no other set.
+        let mut differ_at = None;
         loop {
             let retry_at = output.has_lost().then(|| clock::now() + RETRY_AFTER);
-            let until = [count_at, retry_at].into_iter().flatten().min();
+            let until = [count_at, differ_at, retry_at].into_iter().flatten().min();
             let last = self.next(&mut batch, &mut output, until);
+            if last || differ_at.is_some_and(|at| clock::now() >= at) {
+                differ_at = None;
+                let differences = std::mem::take(&mut *lock(&self.differences));
+                let at = clock::wall();
+                batch.extend(differences.into_entries().map(|entry| (at, entry)));
+            }
+            if differ_at.is_none() && !lock(&self.differences).is_empty() {
+                differ_at = Some(clock::now() + COUNT_EVERY);
+            }
             if last || count_at.is_some_and(|at| clock::now() >= at) {
                 count_at = count_at.map(|_| clock::now() + COUNT_EVERY);
                 let counts = std::mem::take(&mut *lock(&self.counts));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::label::{
     CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, IssuerOutcome,
-    Method, Outcome, Reason, Reloaded, Renewal, ViolationAction,
+    Method, Outcome, Reason, Reloaded, Renewal, ShadowSet, ViolationAction, Would,
 };
 use super::names::{self, Kind, Metric};
 use super::store::{self, API_SLOTS, DURATION_BUCKETS, Store};
@@ -95,10 +95,16 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
                 page.sample(metric, "", &[], bytes);
             }
         }
-        names::REQUESTS | names::REFUSALS | names::REVOCATIONS => requests(store, metric, page),
-        names::BYTES | names::SCHEMA_VIOLATIONS | names::THROTTLE | names::CONNECTIONS => {
-            tenants(store, metric, page);
-        }
+        names::REQUESTS
+        | names::REFUSALS
+        | names::REVOCATIONS
+        | names::WOULD_DENY
+        | names::WOULD_ALLOW => requests(store, metric, page),
+        names::BYTES
+        | names::SCHEMA_VIOLATIONS
+        | names::THROTTLE
+        | names::WOULD_THROTTLE
+        | names::CONNECTIONS => tenants(store, metric, page),
         names::DURATION => durations(store, metric, page),
         names::CONNECTIONS_ACCEPTED => page.one(metric, &process.connections_accepted),
         names::CONNECTIONS_REFUSED => page.one(metric, &process.connections_refused),
@@ -207,12 +213,21 @@ fn requests(store: &Store, metric: &Metric, page: &mut Page) {
                 0 => {}
                 value => page.sample(metric, "", &[&tenant.name, api, label], value),
             };
-            if *metric == names::REQUESTS {
-                let pairs = Outcome::ALL.iter().zip(&cells.requests);
+            let mut would = |what: Would| {
+                let pairs = ShadowSet::ALL.iter().zip(&cells.would[what as usize]);
                 pairs.for_each(|(label, cell)| write(label.as_str(), cell));
-            } else {
-                let pairs = Reason::ALL.iter().zip(&cells.refusals);
-                pairs.for_each(|(label, cell)| write(label.as_str(), cell));
+            };
+            match *metric {
+                names::WOULD_DENY => would(Would::Deny),
+                names::WOULD_ALLOW => would(Would::Allow),
+                names::REQUESTS => {
+                    let pairs = Outcome::ALL.iter().zip(&cells.requests);
+                    pairs.for_each(|(label, cell)| write(label.as_str(), cell));
+                }
+                _ => {
+                    let pairs = Reason::ALL.iter().zip(&cells.refusals);
+                    pairs.for_each(|(label, cell)| write(label.as_str(), cell));
+                }
             }
         }
     }
@@ -254,9 +269,12 @@ fn tenants(store: &Store, metric: &Metric, page: &mut Page) {
                     page.sample(metric, "", &[name, label.as_str()], cell.load(Relaxed));
                 }
             }
-            names::THROTTLE => {
-                let ms = tenant.throttle_ms.load(Relaxed);
-                page.sample(metric, "", &[name], decimal(ms, 1000));
+            names::THROTTLE | names::WOULD_THROTTLE => {
+                let cell = match *metric {
+                    names::THROTTLE => &tenant.throttle_ms,
+                    _ => &tenant.would_throttle_ms,
+                };
+                page.sample(metric, "", &[name], decimal(cell.load(Relaxed), 1000));
             }
             _ => {
                 for (listener, gauge) in store::lock(&tenant.connections).iter() {

@@ -77,6 +77,26 @@ label! {
 }
 
 label! {
+    /// Which set of policies is decided beside the one in force, without effect.
+    ShadowSet {
+        /// The policies in force together with those whose `mode` is `observe`.
+        Observe = "observe",
+        /// The directory that `authorization.shadow` names.
+        Shadow = "shadow",
+    }
+}
+
+label! {
+    /// What a set that is decided beside the one in force would have done otherwise.
+    Would {
+        /// Refused what went ahead.
+        Deny = "would_deny",
+        /// Let go ahead what was refused.
+        Allow = "would_allow",
+    }
+}
+
+label! {
     /// Which way frames go.
     Direction {
         /// From the client.

@@ -16,7 +16,7 @@ pub use exposition::Exposition;
 pub use issuer::IssuerMetrics;
 pub use label::{
     CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, IssuerOutcome,
-    Method, Outcome, Reason, Reloaded, Renewal, ViolationAction,
+    Method, Outcome, Reason, Reloaded, Renewal, ShadowSet, ViolationAction, Would,
 };
 pub use recorder::{ConnectionMetrics, Recorder};
 pub use store::{DURATION_BUCKETS, PolicyInForce, TENANT_BYTES_MAX, TENANT_OVERFLOW, TENANTS_MAX};

@@ -78,6 +78,14 @@ metrics! {
     REVOCATIONS: Counter Count "kordon_revocations_total" ["tenant", "api"]
         "Requests that waited for their answer when policies took the right to it: answered \
          without it, or their connection ended.";
+    WOULD_DENY: Counter Count "kordon_would_deny_total" ["tenant", "api", "set"]
+        "What went ahead and another set of policies would have refused: `observe`, those in \
+         force together with those that observe, or `shadow`, `authorization.shadow`.";
+    WOULD_ALLOW: Counter Count "kordon_would_allow_total" ["tenant", "api", "set"]
+        "What was refused and another set of policies would have let go ahead.";
+    WOULD_THROTTLE: Counter Seconds "kordon_would_throttle_seconds_total" ["tenant"]
+        "Time for which quotas that only observe would have told clients to wait, beyond what \
+         the others did.";
     CONNECTIONS: Gauge Count "kordon_connections" ["tenant", "listener"]
         "Client connections now open.";
     SCHEMA_VIOLATIONS: Counter Count "kordon_schema_violations_total" ["tenant", "action"]

@@ -11,7 +11,7 @@ use super::exposition::{self, Exposition};
 use super::issuer::IssuerMetrics;
 use super::label::{
     CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, Method, Outcome,
-    Reason, Reloaded, Renewal, ViolationAction,
+    Reason, Reloaded, Renewal, ShadowSet, ViolationAction, Would,
 };
 use super::store::{self, PolicyInForce, Store, Tenant};
 use crate::clock;
@@ -245,6 +245,18 @@ impl ConnectionMetrics {
     /// An answer was owed when policies took the right to it: it is not given.
     pub fn revocation(&self, api_key: i16) {
         add(&self.tenant.api(api_key).revocations, 1);
+    }
+
+    /// A set that is decided beside the one in force would have done this to so many.
+    pub fn would(&self, api_key: i16, would: Would, set: ShadowSet, count: u64) {
+        let cells = self.tenant.api(api_key);
+        add(&cells.would[would as usize][set as usize], count);
+    }
+
+    /// Quotas that only observe would have told the client to wait so much longer.
+    pub fn would_throttle(&self, wait: Duration) {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        add(&self.tenant.would_throttle_ms, wait_ms);
     }
 
     /// From the last byte of a request read to the last byte of its answer written.

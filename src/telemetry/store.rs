@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::issuer::IssuerCells;
 use super::label::{
     CertificateEnd, DialStage, Direction, DropCause, Expiring, Fetch, Handshake, Method, Outcome,
-    Reason, Reloaded, Renewal, ViolationAction,
+    Reason, Reloaded, Renewal, ShadowSet, ViolationAction, Would,
 };
 
 /// Tenants with series of their own; those that come later share [`TENANT_OVERFLOW`].
@@ -74,6 +74,8 @@ pub(super) struct Tenant {
     pub bytes: [AtomicU64; Direction::COUNT],
     /// Milliseconds for which clients were told to wait.
     pub throttle_ms: AtomicU64,
+    /// Milliseconds for which they would have been, beyond those.
+    pub would_throttle_ms: AtomicU64,
     /// By what was done.
     pub violations: [AtomicU64; ViolationAction::COUNT],
     /// Open connections by listener: as many entries as there are configured listeners.
@@ -89,6 +91,8 @@ pub(super) struct ApiCells {
     pub refusals: [AtomicU64; Reason::COUNT],
     /// Answers that were owed when their right was taken.
     pub revocations: AtomicU64,
+    /// By what would have been done, then by the set that would have done it.
+    pub would: [[AtomicU64; ShadowSet::COUNT]; Would::COUNT],
 }
 
 /// Observations in fixed buckets: two additions each, 136 bytes, whatever is observed.
@@ -206,6 +210,7 @@ impl Tenant {
             apis: [const { OnceLock::new() }; API_SLOTS],
             bytes: Default::default(),
             throttle_ms: AtomicU64::new(0),
+            would_throttle_ms: AtomicU64::new(0),
             violations: Default::default(),
             connections: Mutex::default(),
         })

@@ -25,6 +25,7 @@ mod rotation;
 mod routing;
 mod schema;
 mod session;
+mod shadow;
 mod support;
 mod tenants;
 mod upstream;

@@ -17,7 +17,7 @@ async fn direct(lab: &Lab) -> Client {
     Client::connect(lab.broker().address(), "it").await.unwrap()
 }
 
-fn commit(group: &str, topics: &[&str]) -> OffsetCommitRequest {
+pub fn commit(group: &str, topics: &[&str]) -> OffsetCommitRequest {
     let topic = |name: &&str| {
         let partition = OffsetCommitRequestPartition::default().with_committed_offset(5);
         OffsetCommitRequestTopic::default()

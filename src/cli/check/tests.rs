@@ -238,5 +238,6 @@ fn every_example_of_the_policy_reference_is_sound() {
         guards.access.len(),
         guards.quotas.len() + guards.schemas.len() + guards.tenants.len(),
     );
-    assert_eq!((access, other, paths.len()), (3, 3, 6));
+    let observing = guards.observing.access.len();
+    assert_eq!((access, other, observing, paths.len()), (3, 3, 1, 7));
 }

@@ -170,3 +170,15 @@ fn a_broken_set_is_reported() {
     assert_eq!(code, 1);
     assert!(out.contains("unknown operation `Raed`"), "{out}");
 }
+
+#[test]
+fn what_observes_is_no_difference() {
+    let old = of("User:a", &["allow: [Read], topics: [t]"]);
+    let observing = of(
+        "User:b",
+        &["allow: [All], topics: [t]", "deny: [All], groups: [g]"],
+    );
+    let observing = observing.replace("spec:\n", "spec:\n  mode: observe\n");
+    let (out, code) = diff(&old, &format!("{old}{observing}"), Format::Text);
+    assert_eq!((&*out, code), ("every decision stays\n", 0));
+}

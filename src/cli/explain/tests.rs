@@ -182,3 +182,65 @@ fn wrong_use_is_refused() {
         assert_eq!(asked(POLICIES, &question).1, 2, "{principal}");
     }
 }
+
+const OBSERVING: &str = "---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: to-come}
+spec:
+  mode: observe
+  principals: [\"User:a\"]
+  rules:
+    - {deny: [Write], topics: [\"x.old\"]}
+    - {allow: [Read], topics: [\"x.*\"]}
+---
+apiVersion: kordon/v1
+kind: Tenant
+metadata: {name: t}
+spec: {mode: observe, boundary: {topics: [\"x.*\"]}}
+";
+
+#[test]
+fn what_only_observes_decides_nothing_and_says_what_it_would_change() {
+    let policies = format!("{POLICIES}{OBSERVING}");
+    let ask = |question: &str| asked(&policies, question).0;
+    assert_eq!(
+        ask("--principal User:a --operation Write --topic x.old"),
+        "allow: User:a may Write topic `x.old` from 127.0.0.1\n\
+         decided by DIR/p.yaml:7\n  \
+         - {allow: [Write], topics: [\"x.*\"]}\n\
+         observed only, deny: DIR/p.yaml:26\n  \
+         - {deny: [Write], topics: [\"x.old\"]}\n\
+         if what is observed were in force: deny\n"
+    );
+    let read = ask("--principal User:a --operation Read --topic x.new");
+    assert!(read.starts_with("deny: "), "{read}");
+    assert!(
+        read.ends_with("if what is observed were in force: allow\n"),
+        "{read}"
+    );
+    // Allowed anyway, and nothing to tell where no rule of those that observe matches.
+    let same = ask("--principal User:a --operation Read --topic x.y");
+    assert!(
+        same.ends_with("if what is observed were in force: no change\n"),
+        "{same}"
+    );
+    let other = ask("--principal User:b --operation Read --topic x.y");
+    assert!(!other.contains("observed"), "{other}");
+    let bound = "--principal User:m --tenant t --operation Write --topic y --format json";
+    let bound: serde_json::Value = serde_json::from_str(&ask(bound)).unwrap();
+    assert_eq!(
+        (&bound["decision"], &bound["rule"]),
+        (&"deny".into(), &serde_json::Value::Null)
+    );
+    let observed = &bound["observed"];
+    assert_eq!(
+        [&observed["decision"], &observed["changes"]],
+        [&serde_json::json!("deny"), &serde_json::json!(false)]
+    );
+    assert_eq!(observed["rule"]["line"], 32, "{observed}");
+    assert_eq!(
+        json("--principal User:a --operation Write --topic x.y")["observed"],
+        serde_json::Value::Null
+    );
+}

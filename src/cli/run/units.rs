@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::watched::Unit;
 use super::{identities, say, snapshot};
 use crate::clock;
-use crate::config::{self, Config, Guards, file, guards};
+use crate::config::{self, Config, file, guards};
 use crate::identity::settings::{IdentitySettings, TokenSource};
 use crate::net::settings::ServerTls;
 use crate::net::tls::Offer;
@@ -72,27 +72,37 @@ pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
 
 fn policies(config: &Arc<Config>) -> Unit {
     let paths = config.policies.iter().chain(&config.schemas);
+    let paths = paths.chain(&config.shadow);
     let (paths, config) = (paths.cloned().collect(), Arc::clone(config));
+    let subject = match config.shadow {
+        // Both are taken or neither.
+        Some(_) => "policies and shadow set",
+        None => "policies",
+    };
     Unit::new(
         Reloaded::Policies,
-        "policies",
+        subject,
         paths,
         move |proxy, problems| {
-            let guards = match &config.policies {
-                Some(dir) => guards::load(dir, problems),
-                None => Guards::default(),
-            };
+            let (policies, shadow) = (config.policies.as_deref(), config.shadow.as_deref());
+            let guards = guards::load_beside(policies, shadow, problems);
+            let digest = guards.shadow.as_ref().map(|shadow| shadow.digest.clone());
             if config.schemas.is_none() {
                 guards.need_schemas(problems);
             }
             let old = proxy.snapshot.load_full();
             let generation = old.generation + 1;
-            let new = snapshot(&config, guards, generation, Some(&old.quotas), problems);
+            let new = snapshot(&config, guards, generation, Some(&old), problems);
             if problems.has_errors() {
                 return;
             }
             let loaded = new.loaded;
-            tracing::info!(digest = new.digest, generation, "policies in force");
+            tracing::info!(
+                digest = new.digest,
+                shadow = digest,
+                generation,
+                "policies in force"
+            );
             proxy.enforce(new);
             let in_force = PolicyInForce { generation, loaded };
             proxy.recorder.policy_in_force(in_force);

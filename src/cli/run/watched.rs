@@ -16,7 +16,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use super::files;
 use crate::admin::Readiness;
 use crate::clock;
-use crate::problem::Problems;
+use crate::problem::{Problems, Severity};
 use crate::proxy::Proxy;
 use crate::telemetry::Reloaded;
 
@@ -95,10 +95,13 @@ impl Unit {
             tracing::error!(place, help = problem.help, "{}", problem.message);
         }
         proxy.recorder.reload_failure(self.what);
-        readiness.note(
-            self.subject.as_str(),
-            "the last change holds errors and is not in force",
-        );
+        let first = problems.list.iter().find(|p| p.severity == Severity::Error);
+        let at = match first.and_then(|problem| problem.place.as_ref()) {
+            Some(place) => format!(" (first at {place})"),
+            None => String::new(),
+        };
+        let text = format!("the last change holds errors and is not in force{at}");
+        readiness.note(self.subject.as_str(), text);
     }
 }
 

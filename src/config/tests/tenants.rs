@@ -107,8 +107,8 @@ fn mistakes_in_a_tenant() {
             "4:19 the cluster is not bounded",
         ),
         (
-            "{mode: observe, boundary: {topics: [a]}}".to_owned(),
-            "observe",
+            "{mode: observed, boundary: {topics: [a]}}".to_owned(),
+            "4:14 expected `enforce` or `observe`, got `observed`",
         ),
     ] {
         let text = tenant(&spec);

@@ -30,6 +30,17 @@ pub enum Allows {
     Sample(f64),
 }
 
+impl Allows {
+    /// What holds for the decisions that another set of policies would have taken. Who decides by
+    /// another set wants to hear of it, whatever becomes of what is allowed.
+    pub fn of_differences(self) -> Allows {
+        match self {
+            Allows::None => Allows::Counted,
+            as_allowed => as_allowed,
+        }
+    }
+}
+
 /// Chooses among allowed decisions, one for each connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampler {
@@ -81,8 +92,19 @@ struct Alike {
     api: Option<&'static str>,
     operation: Option<Operation>,
     resource: Option<(ResourceKind, String)>,
+    verdict: Verdict,
+    reason: Reason,
     rule: Option<RuleRef>,
     policy: Option<Arc<str>>,
+}
+
+/// Whether such a decision has been met before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    First,
+    Again,
+    /// There is no room for one more kind.
+    NoRoom,
 }
 
 struct Number {
@@ -90,15 +112,31 @@ struct Number {
     /// The connection that was the first to ask, and how its client proved who it is.
     connection: u64,
     proof: Option<Proof>,
+    /// Of the first: what is alike differs in it at most by the number of a record.
+    detail: Option<String>,
 }
 
-/// Allowed decisions that have not become lines yet.
+/// Decisions that have not become lines yet.
 #[derive(Default)]
 pub(super) struct Counts(HashMap<Alike, Number>);
 
 impl Counts {
     /// Counts a decision; `false`: there is no room for one more kind.
     pub fn add(&mut self, entry: Entry) -> bool {
+        self.count(entry, 1) != Met::NoRoom
+    }
+
+    /// Counts a decision of which the first is told by itself.
+    pub fn meet(&mut self, entry: &Entry) -> Met {
+        self.count(entry.clone(), 0)
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn count(&mut self, entry: Entry, first: u64) -> Met {
         let alike = Alike {
             listener: entry.listener,
             host: entry.host,
@@ -108,29 +146,33 @@ impl Counts {
             api: entry.api,
             operation: entry.operation,
             resource: entry.resource.map(|r| (r.kind, r.name)),
+            verdict: entry.verdict,
+            reason: entry.reason,
             rule: entry.rule,
             policy: entry.policy,
         };
         if let Some(number) = self.0.get_mut(&alike) {
             number.count += 1;
-            return true;
+            return Met::Again;
         }
         if self.0.len() >= COUNTED_MAX {
-            return false;
+            return Met::NoRoom;
         }
         let (connection, proof) = (entry.connection, entry.proof);
         let number = Number {
-            count: 1,
+            count: first,
             connection,
             proof,
+            detail: entry.detail,
         };
         self.0.insert(alike, number);
-        true
+        Met::First
     }
 
     /// What was counted, as entries.
     pub fn into_entries(self) -> impl Iterator<Item = Entry> {
-        self.0.into_iter().map(|(alike, number)| Entry {
+        let counted = self.0.into_iter().filter(|(_, number)| number.count > 0);
+        counted.map(|(alike, number)| Entry {
             connection: number.connection,
             listener: alike.listener,
             host: alike.host,
@@ -141,9 +183,9 @@ impl Counts {
             api: alike.api,
             operation: alike.operation,
             resource: alike.resource.map(|(kind, name)| Resource { kind, name }),
-            verdict: Verdict::Allow,
-            reason: Reason::Authorization,
-            detail: None,
+            verdict: alike.verdict,
+            reason: alike.reason,
+            detail: number.detail,
             rule: alike.rule,
             policy: alike.policy,
             count: Some(number.count),

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::chain::{Hash, MarkKind};
-use super::{Entry, FIELD_BYTES_MAX, GROUPS_BYTES_MAX, Resource, Verdict};
+use super::{Entry, FIELD_BYTES_MAX, GROUPS_BYTES_MAX, Resource};
 use crate::policy::model::{Operation, RuleRef};
 use crate::principal::Proof;
+use crate::telemetry::ShadowSet;
 
 /// What stands for the groups that found no place.
 pub const MORE: &str = "…";
@@ -30,12 +31,14 @@ pub(super) struct Line<'a> {
     api: Option<&'a str>,
     operation: Option<&'static str>,
     resource: Option<String>,
-    decision: Option<Verdict>,
+    decision: Option<&'static str>,
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
     rule: Option<String>,
     policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,11 +81,12 @@ impl<'a> Line<'a> {
             api: entry.api,
             operation: entry.operation.map(Operation::name),
             resource: entry.resource.as_ref().map(Resource::to_string),
-            decision: Some(entry.verdict),
+            decision: Some(entry.verdict.as_str()),
             reason: Some(entry.reason.as_str()),
             detail: entry.detail.as_deref(),
             rule: entry.rule.as_ref().map(RuleRef::to_string),
             policy: entry.policy.as_deref(),
+            set: entry.verdict.set().map(ShadowSet::as_str),
             count: entry.count,
             ..Self::mark(at, None)
         }
@@ -106,6 +110,7 @@ impl<'a> Line<'a> {
             detail: None,
             rule: None,
             policy: None,
+            set: None,
             count: None,
             chain: mark.map(|mark| mark.kind),
             keyed: mark.is_some_and(|mark| mark.keyed),

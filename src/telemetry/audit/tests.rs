@@ -489,6 +489,49 @@ fn allowed_decisions_that_are_alike_become_one_line() {
     assert!(verified(&[path]).holds());
 }
 
+/// Whoever decides by another set wants to hear of it at once, and not a thousand times.
+#[test]
+fn the_first_of_differences_that_are_alike_is_a_line_and_the_others_are_counted() {
+    for (allows, expected) in [
+        (Allows::None, vec![None, Some(4)]),
+        (Allows::Counted, vec![None, Some(4)]),
+        (Allows::All, vec![None; 5]),
+        (Allows::Sample(0.0), vec![]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let mut settings = to(&path);
+        settings.allows = allows;
+        let audit = Audit::start(settings, &recorder()).unwrap();
+        let mut sampler = audit.difference_sampler();
+        for connection in 0..5 {
+            if sampler.takes() {
+                audit.differs(Entry {
+                    connection,
+                    verdict: Verdict::Would(Would::Deny, ShadowSet::Shadow),
+                    detail: Some(format!("record {connection}")),
+                    ..entry()
+                });
+            }
+        }
+        assert!(audit.close());
+        let lines = lines(&path);
+        let lines: Vec<_> = lines
+            .iter()
+            .filter(|l| l["decision"] == "would_deny")
+            .collect();
+        assert!(
+            lines.iter().all(|line| line["set"] == "shadow"),
+            "{lines:?}"
+        );
+        let counts: Vec<_> = lines.iter().map(|line| line["count"].as_u64()).collect();
+        assert_eq!(counts, expected, "{allows:?}");
+        assert!(verified(&[path]).holds());
+    }
+    let off = Audit::start(AuditSettings::default(), &recorder()).unwrap();
+    assert!(!off.difference_sampler().takes());
+}
+
 #[test]
 fn counts_have_a_bound_and_what_is_beyond_it_is_counted_as_dropped() {
     let folder = tempfile::tempdir().unwrap();

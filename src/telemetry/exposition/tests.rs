@@ -34,6 +34,10 @@ fn full() -> Recorder {
         connection.bytes(Direction::Out, u64::from(u32::MAX) * 16);
         connection.throttled(Duration::from_millis(1_050));
         connection.schema_violations(ViolationAction::Reject, 3);
+        connection.would_throttle(Duration::from_millis(70));
+        for (&would, &set) in Would::ALL.iter().zip(ShadowSet::ALL) {
+            connection.would(0, would, set, 2);
+        }
     }
     recorder.token_fetched("", SystemTime::UNIX_EPOCH + Duration::from_secs(9));
     recorder.token_fetched(hostile, SystemTime::UNIX_EPOCH + Duration::from_secs(99));
