@@ -18,7 +18,7 @@ use super::frames;
 use crate::apis::{PRODUCE, errors};
 use crate::broker::{BrokerAddr, BrokerId};
 use crate::clock;
-use crate::net::backoff::{Backoff, random};
+use crate::net::backoff::{BACKOFF_BASE, Backoff, random};
 use crate::telemetry::audit::outbox::Delivery;
 use crate::wire::records::{self, Writer};
 use crate::wire::tree::Node;
@@ -35,7 +35,9 @@ const INIT_PRODUCER_ID: i16 = 22;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
 /// Failed attempts before anybody is told: a leader that moves, or a connection that a broker has
 /// ended because nothing came, is no trouble.
-const SILENT_FAILURES: u32 = 2;
+const SILENT_FAILURES: u32 = 4;
+/// The longest bound of the wait before the next attempt: the end of the process waits for it.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Kafka's error codes that say what to do next.
 mod code {
@@ -44,6 +46,7 @@ mod code {
     pub const NOT_LEADER: i64 = 6;
     pub const MESSAGE_TOO_LARGE: i64 = 10;
     pub const NOT_ENOUGH_REPLICAS: i64 = 19;
+    pub const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i64 = 20;
     pub const OUT_OF_ORDER_SEQUENCE: i64 = 45;
     pub const DUPLICATE_SEQUENCE: i64 = 46;
     pub const INVALID_PRODUCER_EPOCH: i64 = 47;
@@ -79,7 +82,9 @@ impl fmt::Display for Told {
             code::LEADER_NOT_AVAILABLE | code::NOT_LEADER => {
                 f.write_str("its partition has no leader")
             }
-            code::NOT_ENOUGH_REPLICAS => f.write_str("too few replicas are in sync"),
+            code::NOT_ENOUGH_REPLICAS | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
+                f.write_str("too few replicas are in sync")
+            }
             denied if denied == i64::from(errors::TOPIC_AUTHORIZATION_FAILED) => {
                 f.write_str("the proxy's own identity needs Write on the topic")
             }
@@ -122,7 +127,7 @@ struct Producer<'a> {
 
 impl Producer<'_> {
     async fn run(&mut self, delivery: &Delivery) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_MAX);
         let (mut failures, mut told) = (0, false);
         while let Some(mut lines) = delivery.next(BATCH_LINES_MAX, BATCH_BYTES_MAX).await {
             loop {
