@@ -4,6 +4,7 @@
 //! entities into an error answer.
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
+use crate::topic_rules::Change;
 use crate::wire::layout::{Field, Role, Struct};
 use crate::wire::primitive::WireError;
 use crate::wire::tree::{Node, StructNode};
@@ -29,6 +30,13 @@ pub trait Guard {
 
     /// The name of the topic with that id; `None`: no such topic is known.
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
+
+    /// What topic rules say against making or changing a topic so; `None`: nothing. It is
+    /// remembered for the audit log.
+    fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String>;
+
+    /// Whether topic rules let a broker make this topic by itself, with the cluster's defaults.
+    fn may_appear(&mut self, topic: &str) -> bool;
 }
 
 /// Why a request goes no further.
@@ -555,6 +563,14 @@ mod tests {
 
         fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
             None
+        }
+
+        fn objection(&mut self, _: &str, _: &Change<'_>) -> Option<String> {
+            None
+        }
+
+        fn may_appear(&mut self, _: &str) -> bool {
+            true
         }
     }
 

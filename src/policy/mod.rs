@@ -33,6 +33,7 @@ pub mod model;
 pub mod parse;
 pub mod rule;
 pub mod tenant;
+pub mod topic_pattern;
 
 pub use compile::PolicySet;
 pub use decide::{Considered, View};

@@ -256,7 +256,12 @@ async fn weighed(
     broker: &mut WriteHalf<'_>,
     frame: Bytes,
 ) -> std::io::Result<Option<End>> {
-    let weighed = weigh(&mut link.client.borrow_mut(), &frame);
+    let mut weighed = weigh(&mut link.client.borrow_mut(), &frame, false);
+    if let Weighed::Defaults = weighed {
+        let proxy = link.client.borrow().proxy;
+        proxy.cluster.learn_topic_defaults().await;
+        weighed = weigh(&mut link.client.borrow_mut(), &frame, true);
+    }
     match weighed {
         Weighed::Forward {
             frame,
@@ -284,6 +289,8 @@ async fn weighed(
             owe(link, Owed::Local(answer));
             Ok(None)
         }
+        // Not twice: it has been asked for.
+        Weighed::Defaults => Ok(Some(End::Now)),
         Weighed::Close(reason, why) => Ok(Some(close(link, &frame, reason, why))),
     }
 }

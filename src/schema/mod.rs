@@ -18,4 +18,4 @@ pub use check::{
     BAD_RECORDS_MAX, BadRecord, BatchFault, MESSAGES_MAX, Outcome, TopicCheck, Warned, WholeBatch,
 };
 pub use directory::Directory;
-pub use set::{SchemaSet, TOPICS_CACHED_MAX};
+pub use set::SchemaSet;

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
+use super::defaults;
 use super::dial::{DialError, Dialer, Dialled};
 use super::frames;
 use super::sasl::Credentials;
@@ -62,6 +63,8 @@ pub struct Cluster {
     refresh: Notify,
     /// The newest token that a client brought, where tokens are sent on.
     brought: Mutex<Option<Token>>,
+    /// What the cluster gives topics that state no numbers.
+    pub(super) defaults: defaults::Cell,
 }
 
 /// Why the proxy's own question has no answer.
@@ -94,6 +97,7 @@ impl Cluster {
             resolving: AsyncMutex::new(()),
             refresh: Notify::new(),
             brought: Mutex::default(),
+            defaults: defaults::Cell::default(),
         }
     }
 
@@ -117,7 +121,7 @@ impl Cluster {
     }
 
     /// How the proxy's own questions are asked.
-    fn asking(&self) -> Result<Dialer, AskError> {
+    pub(super) fn asking(&self) -> Result<Dialer, AskError> {
         let Credentials::Forward = self.dialer.credentials() else {
             return Ok(self.dialer.clone());
         };
@@ -341,7 +345,7 @@ impl Cluster {
 }
 
 /// Sends one request on a connection of the proxy's own and reads its answer.
-async fn ask(
+pub(super) async fn ask(
     stream: &mut Stream,
     key: i16,
     version: i16,

@@ -6,8 +6,10 @@
 //! * [`identities`]: as whom, for which client
 //! * [`topology`]: what is known of the cluster; pure maps behind a lock
 //! * [`control`]: the proxy's own connection, which asks for what is not known
+//! * [`defaults`]: what the cluster gives topics that state no numbers
 
 pub mod control;
+pub mod defaults;
 pub mod dial;
 mod frames;
 pub mod identities;

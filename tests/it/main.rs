@@ -24,5 +24,6 @@ mod schema;
 mod session;
 mod support;
 mod tenants;
+mod topic_rules;
 mod upstream;
 mod visible;
