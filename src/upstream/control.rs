@@ -79,6 +79,9 @@ pub enum AskError {
     /// The connection broke or the answer took too long.
     #[error("no answer from the broker")]
     NoAnswer,
+    /// An error, by Kafka's code.
+    #[error("the broker refuses to answer (error code {0})")]
+    Refused(i16),
     /// The answer cannot be read.
     #[error("unreadable answer from the broker")]
     Unreadable,

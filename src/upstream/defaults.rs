@@ -113,12 +113,17 @@ impl Cluster {
         let stream = &mut dialled.stream;
         let version = DESCRIBE_CONFIGS_VERSION;
         let answer = ask(stream, DESCRIBE_CONFIGS, version, &request).await?;
-        read(&answer).ok_or(AskError::Unreadable)
+        let described = answer.structs("Results").first();
+        let described = described.ok_or(AskError::Unreadable)?;
+        match described.int("ErrorCode") {
+            0 => read(described).ok_or(AskError::Unreadable),
+            code => Err(AskError::Refused(code as i16)),
+        }
     }
 }
 
-fn read(answer: &StructNode) -> Option<TopicDefaults> {
-    let configs = answer.structs("Results").first()?.structs("Configs");
+fn read(described: &StructNode) -> Option<TopicDefaults> {
+    let configs = described.structs("Configs");
     let number = |name: &str| {
         let config = configs
             .iter()
@@ -129,4 +134,37 @@ fn read(answer: &StructNode) -> Option<TopicDefaults> {
         partitions: number(PARTITIONS)?,
         replication_factor: number(REPLICATION_FACTOR)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(configs: &[(&str, Option<&str>)]) -> StructNode {
+        let layout = crate::apis::layout(DESCRIBE_CONFIGS).unwrap();
+        let mut result = StructNode::new(&layout.response.body).element("Results");
+        for (name, value) in configs {
+            let mut config = result.element("Configs");
+            config
+                .set_text("Name", Some(name))
+                .set_text("Value", *value);
+            result.structs_mut("Configs").push(config);
+        }
+        result
+    }
+
+    #[test]
+    fn both_numbers_must_be_there() {
+        let both = [(PARTITIONS, Some("6")), (REPLICATION_FACTOR, Some("3"))];
+        let known = TopicDefaults {
+            partitions: 6,
+            replication_factor: 3,
+        };
+        assert_eq!(read(&described(&both)), Some(known));
+        assert_eq!(read(&described(&both[..1])), None);
+        for value in [None, Some("many"), Some("")] {
+            let odd = [both[0], (REPLICATION_FACTOR, value)];
+            assert_eq!(read(&described(&odd)), None, "{value:?}");
+        }
+    }
 }

@@ -237,7 +237,7 @@ fn every_example_of_the_policy_reference_is_sound() {
     assert!(problems.list.is_empty(), "{problems:#?}");
     let (access, other) = (
         guards.access.len(),
-        guards.quotas.len() + guards.schemas.len() + guards.tenants.len(),
+        guards.quotas.len() + guards.schemas.len() + guards.tenants.len() + guards.topics.len(),
     );
-    assert_eq!((access, other, paths.len()), (3, 3, 6));
+    assert_eq!((access, other, paths.len()), (3, 4, 7));
 }
