@@ -2,7 +2,7 @@
 //! that a request states or leaves to the cluster, and the configurations that it sets.
 
 use super::spec::{Allowed, CreateSpec, Range, Wanted};
-use super::{Objection, shown};
+use super::{MESSAGE_CHARS_MAX, Objection, clipped, shown};
 use crate::policy::model::{Operation, RuleRef};
 
 /// Most broken rules that one message tells.
@@ -76,6 +76,7 @@ impl Found {
             self.more += 1;
             return;
         }
+        let policy = shown(policy);
         self.told
             .push(format!("policy `{policy}`, {key}: {}", what()));
     }
@@ -86,6 +87,7 @@ impl Found {
         if self.more > 0 {
             message += &format!("; and {} more", self.more);
         }
+        let message = clipped(&message, MESSAGE_CHARS_MAX);
         let rule = self.first?;
         Some(Objection { rule, message })
     }

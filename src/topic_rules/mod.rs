@@ -24,8 +24,10 @@ pub use spec::TopicSpec;
 use crate::policy::model::RuleRef;
 use crate::policy::topic_pattern::{PerTopic, TopicPatterns};
 
-/// Most characters of what a client sent that a message repeats.
+/// Most characters of what a client sent, or of a policy's name, that a message repeats.
 const SHOWN_CHARS_MAX: usize = 120;
+/// Most characters of a message: Kafka's strings hold 32 KiB.
+const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// Every topic policy in force.
 #[derive(Debug)]
@@ -103,9 +105,14 @@ impl TopicRules {
 
 /// What a client sent, as messages repeat it: of bounded length, and one line.
 fn shown(text: &str) -> String {
+    clipped(text, SHOWN_CHARS_MAX)
+}
+
+/// One line of so many characters at most.
+fn clipped(text: &str, chars_max: usize) -> String {
     let legible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut out: String = text.chars().take(SHOWN_CHARS_MAX).map(legible).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+    let mut out: String = text.chars().take(chars_max).map(legible).collect();
+    if text.chars().nth(chars_max).is_some() {
         out.push('…');
     }
     out

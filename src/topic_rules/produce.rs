@@ -1,6 +1,7 @@
 //! What is produced, held against the rules of its topic. The heads of batches say most of it;
 //! records are looked into only where one of them could be too large.
 
+use super::shown;
 use super::spec::{ProduceSpec, Wanted};
 use crate::policy::model::RuleRef;
 use crate::wire::records::{
@@ -240,7 +241,7 @@ impl ProduceRules {
 
 fn rule<T>(policy: &str, at: RuleRef, value: T) -> Rule<T> {
     Rule {
-        policy: policy.to_owned(),
+        policy: shown(policy),
         at,
         value,
     }

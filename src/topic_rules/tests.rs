@@ -201,6 +201,18 @@ fn a_configuration_is_a_value_a_range_or_one_of_a_list() {
 }
 
 #[test]
+fn a_message_fits_into_kafkas_strings_whatever_a_policy_holds() {
+    let long: Vec<String> = (0..90)
+        .map(|n| format!("\"{n}{}\"", "x".repeat(900)))
+        .collect();
+    let said = config(&format!("[{}]", long.join(", ")), How::Set("z")).unwrap();
+    assert!(
+        said.chars().count() <= 2_001 && said.ends_with('…'),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_is_appended_must_be_allowed_and_nothing_is_taken_out() {
     let rule = "[compact, delete]";
     assert_eq!(config(rule, How::Append("compact")), None);
