@@ -19,7 +19,7 @@ pub(super) fn take_i64(rest: &mut &[u8]) -> Option<i64> {
     Some(((n >> 1) as i64) ^ -((n & 1) as i64))
 }
 
-/// Writes a number as [`take_i64`] reads it; Avro's `int` and `long` are written the same way.
+/// Writes a number as `take_i64` reads it; Avro's `int` and `long` are written the same way.
 pub fn put_zigzag(n: i64, out: &mut Vec<u8>) {
     let mut raw = ((n << 1) ^ (n >> 63)).cast_unsigned();
     while raw > 0x7f {
