@@ -22,6 +22,7 @@ pub const DELEGATION_TOKEN_AUTH_DISABLED: i16 = 61;
 pub const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 pub const INVALID_RECORD: i16 = 87;
 pub const UNKNOWN_TOPIC_ID: i16 = 100;
+pub const SHARE_SESSION_NOT_FOUND: i16 = 122;
 
 use crate::policy::model::ResourceKind;
 

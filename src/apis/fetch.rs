@@ -26,6 +26,8 @@ const ENDPOINTS_SINCE: i16 = 16;
 pub struct Scanned {
     /// From 0 on: the sender says it is a broker.
     pub replica_id: i64,
+    /// How long a broker waits for records, in milliseconds.
+    pub max_wait_ms: i64,
     /// The incremental session that is named; 0: none.
     pub session_id: i32,
     /// -1: no session; 0: a new one; above: the next request of the one named.
@@ -42,6 +44,7 @@ pub fn scan<'b>(
 ) -> Result<Scanned, WalkError> {
     let found = Scanned {
         replica_id: -1,
+        max_wait_ms: 0,
         session_id: 0,
         session_epoch: -1,
     };
@@ -73,6 +76,9 @@ impl<'b, F: FnMut(TopicRef<'b>)> Visitor<'b> for Scanner<F> {
             }
             (Role::TopicId, Scalar::Uuid(id)) if !self.forgotten => {
                 (self.topic)(TopicRef::Id(id));
+            }
+            (Role::None, Scalar::Int(ms)) if &*field.name == "MaxWaitMs" => {
+                self.found.max_wait_ms = ms;
             }
             (Role::ReplicaId, Scalar::Int(id)) => self.found.replica_id = id,
             (Role::SessionId, Scalar::Int(id)) => self.found.session_id = id as i32,

@@ -25,6 +25,7 @@ pub use lens::{Answered, Guard, Question, Refusal};
 
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Layout, Role, Struct, Versions};
+use crate::wire::tree::StructNode;
 
 /// What the proxy must know about one Kafka API.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ pub enum Refuse {
     /// Both of the above.
     TopAndEach(&'static str, &'static str),
     /// In a way of its own.
-    Own(fn(&Question, i16) -> crate::wire::tree::StructNode),
+    Own(fn(&Question, i16) -> StructNode),
 }
 
 /// The row of an API key.
@@ -134,6 +135,24 @@ impl Api {
         let role = Role::AuthorizedOperations;
         self.layout()
             .is_some_and(|l| has_role(&l.response.body, role, version))
+    }
+
+    /// Whether a broker may keep an answer of this API back until something happens: until there
+    /// are records, or until the other members of the group have come.
+    pub fn waits(&self) -> bool {
+        matches!(
+            self.name,
+            "Fetch" | "ShareFetch" | "JoinGroup" | "SyncGroup"
+        )
+    }
+
+    /// For how long that is for this request, in milliseconds.
+    pub fn waits_ms(&self, request: &StructNode) -> u32 {
+        match (self.waits(), request.has("MaxWaitMs")) {
+            (false, _) => 0,
+            (true, true) => u32::try_from(request.int("MaxWaitMs")).unwrap_or(0),
+            (true, false) => u32::MAX,
+        }
     }
 
     /// Whether requests of `version` name topics by id.

@@ -6,8 +6,8 @@ mod units;
 mod watched;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::identity::mechanisms::Mechanisms;
 use crate::identity::settings::{IdentitySettings, TokenSettings, TokenSource};
 use crate::identity::token::Verifier;
 use crate::issuer::desk::Desk;
-use crate::net::listen::{self, Accepted, Doors};
+use crate::net::listen::{self, Doors};
 use crate::policy::PolicySet;
 use crate::problem::Problems;
 use crate::proxy::listener::{Identity, Listener};
@@ -119,7 +119,7 @@ pub struct Running {
     doors: Doors,
     control: Option<JoinHandle<()>>,
     end: watch::Sender<bool>,
-    workers: Arc<Workers>,
+    workers: Workers,
 }
 
 impl Running {
@@ -163,6 +163,8 @@ impl Running {
             loaded: snapshot.loaded,
         });
         let proxy = Arc::new(Proxy {
+            swapped: watch::Sender::new(snapshot.generation),
+            retired: Mutex::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
             cluster: Arc::new(Cluster::new(dialer, config.upstream.bootstrap.clone())),
             identities,
@@ -213,8 +215,8 @@ impl Running {
         // Half of the cores granted: the app in the pod needs the others, and fewer threads mean
         // fewer wake-ups for the same bytes.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = match Workers::start(&proxy, cores.div_ceil(2)) {
-            Ok(workers) => Arc::new(workers),
+        let workers = match Workers::start(&proxy, cores.div_ceil(2), changes) {
+            Ok(workers) => workers,
             Err(error) => {
                 problems.error_without_place(format!("cannot start threads: {error}"));
                 return Err(problems);
@@ -247,9 +249,7 @@ impl Running {
         };
         let control = Control {
             proxy: Arc::clone(&proxy),
-            workers: Arc::clone(&workers),
             desk,
-            changes,
             sources,
             admin: admin.and_then(|(_, bound)| bound.ok()),
             state,
@@ -308,10 +308,8 @@ impl Running {
         if let Some(control) = self.control.take() {
             let _ = control.join();
         }
-        if let Ok(workers) = Arc::try_unwrap(self.workers)
-            && self.proxy.open.load(Ordering::Relaxed) == 0
-        {
-            workers.join();
+        if self.proxy.open.load(Ordering::Relaxed) == 0 {
+            self.workers.join();
         }
         if !self.proxy.audit.close() {
             tracing::warn!("the audit log did not take everything in time");
@@ -320,13 +318,11 @@ impl Running {
     }
 }
 
-/// The thread beside the workers: accepts, asks the cluster and issuers for their keys, serves
-/// the admin endpoint.
+/// The thread beside the workers: asks the cluster, and issuers for their keys, and serves the
+/// admin endpoint.
 struct Control {
     proxy: Arc<Proxy>,
-    workers: Arc<Workers>,
     desk: Desk,
-    changes: listen::Changes,
     sources: Sources,
     admin: Option<std::net::TcpListener>,
     state: AdminState,
@@ -347,9 +343,7 @@ impl Control {
         };
         let Control {
             proxy,
-            workers,
             desk,
-            changes,
             sources,
             admin,
             state,
@@ -379,15 +373,7 @@ impl Control {
             }
             let cluster = Arc::clone(&proxy.cluster);
             let asking = async move { cluster.run(|| readiness.ready()).await };
-            let accepted = move |accepted: Accepted| {
-                proxy.recorder.connection_accepted();
-                match proxy.admit() {
-                    Some(permit) => workers.give(accepted, permit),
-                    None => proxy.recorder.connection_refused(),
-                }
-            };
             tokio::select! {
-                () = listen::run(changes, accepted) => {}
                 () = asking => {}
                 () = issuers => {}
                 _ = ended.wait_for(|ended| *ended) => {}

@@ -7,8 +7,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use crate::identity::json::Json;
 
 /// The member of `cnf` that names a certificate.
 const MEMBER: &str = "x5t#S256";
@@ -33,7 +34,7 @@ impl fmt::Display for Thumbprint {
 
 /// Whether a token with this `cnf` may be used by who showed `certificate`; `required`: only a
 /// bound token is good.
-pub fn holds(cnf: Option<&Value>, required: bool, certificate: Option<&Thumbprint>) -> bool {
+pub fn holds(cnf: Option<&Json<'_>>, required: bool, certificate: Option<&Thumbprint>) -> bool {
     let Some(cnf) = cnf else {
         return !required;
     };
@@ -41,15 +42,18 @@ pub fn holds(cnf: Option<&Value>, required: bool, certificate: Option<&Thumbprin
         return false;
     };
     // Not one of several: each says what must be proven.
-    let bound = members.get(MEMBER).filter(|_| members.len() == 1);
-    bound.and_then(Value::as_str) == Some(&certificate.to_string())
+    let bound = members
+        .text(MEMBER)
+        .filter(|_| members.members().len() == 1);
+    bound == Some(&certificate.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::identity::json::parse_object;
 
     #[test]
     fn a_thumbprint_is_written_as_rfc_8705_says() {
@@ -61,6 +65,12 @@ mod tests {
     #[test]
     fn a_binding_holds_for_its_certificate_alone_and_may_be_demanded() {
         let (mine, other) = (Thumbprint::of(b"mine"), Thumbprint::of(b"other"));
+        let holds = |cnf: Option<&Value>, required, certificate| {
+            let text = json!({ "cnf": cnf }).to_string();
+            let claims = parse_object(text.as_bytes()).unwrap();
+            let found = claims.get("cnf").filter(|_| cnf.is_some());
+            holds(found, required, certificate)
+        };
         let bound = json!({"x5t#S256": mine.to_string()});
         for required in [false, true] {
             assert!(holds(Some(&bound), required, Some(&mine)));

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use crate::identity::json::{Json, Object};
 
 /// How many rules an issuer may have.
 pub const CLAIM_RULES_MAX: usize = 64;
@@ -44,14 +44,14 @@ pub enum Literal {
 
 impl ClaimRule {
     /// Whether the claims are as the rule says.
-    pub fn holds(&self, claims: &Map<String, Value>) -> bool {
+    pub fn holds(&self, claims: &Object<'_>) -> bool {
         let Some(found) = self.pointer.find(claims) else {
             return false;
         };
         match &self.expected {
             Expected::Equals(wanted) => wanted.is(found),
             Expected::Contains(wanted) => found
-                .as_array()
+                .as_list()
                 .is_some_and(|list| list.iter().any(|one| wanted.is(one))),
             Expected::OneOf(wanted) => wanted.iter().any(|one| one.is(found)),
         }
@@ -59,12 +59,12 @@ impl ClaimRule {
 }
 
 impl Literal {
-    fn is(&self, found: &Value) -> bool {
+    fn is(&self, found: &Json<'_>) -> bool {
         match self {
-            Literal::Text(text) => found.as_str() == Some(text),
+            Literal::Text(text) => found.as_text() == Some(text),
             // `1.0` is no whole number to serde_json, and so not this one.
             Literal::Number(number) => found.as_i64() == Some(*number),
-            Literal::Boolean(boolean) => found.as_bool() == Some(*boolean),
+            Literal::Boolean(boolean) => *found == Json::Boolean(*boolean),
         }
     }
 }
@@ -103,12 +103,12 @@ impl Pointer {
         &self.text
     }
 
-    fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
+    fn find<'c, 'a>(&self, claims: &'c Object<'a>) -> Option<&'c Json<'a>> {
         let (first, rest) = self.steps.split_first()?;
         rest.iter()
             .try_fold(claims.get(first)?, |at, step| match at {
-                Value::Object(map) => map.get(step),
-                Value::Array(list) => list.get(index(step)?),
+                Json::Object(object) => object.get(step),
+                Json::List(list) => list.get(index(step)?),
                 _ => None,
             })
     }
@@ -145,9 +145,10 @@ fn index(step: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::identity::json::parse_object;
 
     fn text(text: &str) -> Literal {
         Literal::Text(text.to_owned())
@@ -156,7 +157,7 @@ mod tests {
     fn holds(pointer: &str, expected: Expected, claims: Value) -> bool {
         let pointer = Pointer::parse(pointer).unwrap();
         let rule = ClaimRule { pointer, expected };
-        rule.holds(claims.as_object().unwrap())
+        rule.holds(&parse_object(claims.to_string().as_bytes()).unwrap())
     }
 
     #[test]

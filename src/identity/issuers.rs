@@ -8,10 +8,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
-
 use crate::identity::binding::Thumbprint;
-use crate::identity::token::{TokenError, Unverified, Verifier, text_claims};
+use crate::identity::json::Object;
+use crate::identity::token::{Parts, TokenError, Unverified, Verifier, text_claims};
 use crate::principal::{Principal, TextClaims};
 
 /// How many issuers one listener may believe.
@@ -56,10 +55,7 @@ pub trait AskKeys: Debug + Send + Sync {
 /// Asks an issuer about tokens.
 pub trait AskToken: Debug + Send + Sync {
     /// What the issuer says about the token: its claims, if it is active.
-    fn ask<'a>(
-        &'a self,
-        token: &'a str,
-    ) -> Pending<'a, Result<Arc<Map<String, Value>>, TokenError>>;
+    fn ask<'a>(&'a self, token: &'a str) -> Pending<'a, Result<Arc<Object<'static>>, TokenError>>;
 }
 
 /// What a good token proves.
@@ -74,11 +70,7 @@ pub struct Proven {
 }
 
 impl Issuer {
-    fn proven(
-        &self,
-        principal: Principal,
-        claims: &Map<String, Value>,
-    ) -> Result<Proven, TokenError> {
+    fn proven(&self, principal: Principal, claims: &Object<'_>) -> Result<Proven, TokenError> {
         let claims = match &*principal.tenant {
             "" => text_claims(claims)?,
             _ => TextClaims::default(),
@@ -128,7 +120,8 @@ impl Issuers {
         certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Proven, TokenError> {
-        let (issuer, read) = self.choose(token)?;
+        let parts = Parts::of(token, self.token_bytes_max);
+        let (issuer, read) = self.choose(&parts)?;
         let read = match (&issuer.asked, read) {
             (None | Some(Asked::Keys(_)), Some(read)) => read,
             _ => return Err(TokenError::Unasked),
@@ -144,7 +137,8 @@ impl Issuers {
         certificate: Option<&Thumbprint>,
         now: fn() -> SystemTime,
     ) -> Result<Proven, TokenError> {
-        let (issuer, read) = self.choose(token)?;
+        let parts = Parts::of(token, self.token_bytes_max);
+        let (issuer, read) = self.choose(&parts)?;
         let verifier = &issuer.verifier;
         let (principal, read) = match (&issuer.asked, read) {
             (Some(Asked::Token(asked)), _) => {
@@ -172,9 +166,13 @@ impl Issuers {
     }
 
     /// Whose token this is; taken apart if it is a JWT.
-    fn choose<'a>(&self, token: &'a str) -> Result<(&Issuer, Option<Unverified<'a>>), TokenError> {
+    fn choose<'a>(
+        &self,
+        parts: &'a Result<Parts<'a>, TokenError>,
+    ) -> Result<(&Issuer, Option<Unverified<'a>>), TokenError> {
         let mut issuers = self.issuers.iter();
-        match Unverified::read(token, self.token_bytes_max) {
+        let read = parts.as_ref().map_err(TokenError::clone);
+        match read.and_then(Unverified::read) {
             Ok(read) => {
                 let wanted = read.issuer().ok_or(TokenError::Issuer)?;
                 let issuer = issuers

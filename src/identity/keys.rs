@@ -9,9 +9,8 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
-use crate::identity::json;
+use crate::identity::json::{self, Json, Object};
 
 /// How many signature keys a set may hold.
 pub const KEYS_MAX: usize = 64;
@@ -98,17 +97,17 @@ impl KeySet {
             return Err(KeySetError::Long(text.len()));
         }
         let set = json::parse_object(text.as_bytes())?;
-        let Some(Value::Array(list)) = set.get("keys") else {
+        let Some(Json::List(list)) = set.get("keys") else {
             return Err(KeySetError::Shape);
         };
         let mut keys: Vec<Key> = Vec::new();
         for (at, entry) in list.iter().enumerate() {
-            let Value::Object(jwk) = entry else {
+            let Json::Object(jwk) = entry else {
                 return Err(KeySetError::Shape);
             };
             let read = read_key(jwk).map_err(|fault| KeySetError::Key {
                 index: at + 1,
-                kid: text_of(jwk, "kid").unwrap_or_default().to_owned(),
+                kid: jwk.text("kid").unwrap_or_default().to_owned(),
                 fault,
             })?;
             let Some(key) = read else { continue };
@@ -150,22 +149,31 @@ impl KeySet {
 }
 
 /// `None`: a key for something else than verifying signatures, or of a type we do not use.
-fn read_key(jwk: &Map<String, Value>) -> Result<Option<Key>, &'static str> {
-    if jwk.get("use").is_some_and(|usage| usage != "sig") {
+fn read_key(jwk: &Object<'_>) -> Result<Option<Key>, &'static str> {
+    if jwk
+        .get("use")
+        .is_some_and(|usage| usage.as_text() != Some("sig"))
+    {
         return Ok(None);
     }
     if let Some(operations) = jwk.get("key_ops") {
-        let operations = operations.as_array().ok_or("`key_ops` is not a list")?;
-        if !operations.iter().any(|operation| operation == "verify") {
+        let operations = operations.as_list().ok_or("`key_ops` is not a list")?;
+        if !operations
+            .iter()
+            .any(|operation| operation.as_text() == Some("verify"))
+        {
             return Ok(None);
         }
     }
     for member in ["kid", "alg"] {
-        if jwk.get(member).is_some_and(|value| !value.is_string()) {
+        if jwk
+            .get(member)
+            .is_some_and(|value| value.as_text().is_none())
+        {
             return Err("`kid` or `alg` is not a string");
         }
     }
-    let (kind, verifying) = match (text_of(jwk, "kty"), text_of(jwk, "crv")) {
+    let (kind, verifying) = match (jwk.text("kty"), jwk.text("crv")) {
         (Some("RSA"), _) => (KeyKind::Rsa, rsa(jwk)?),
         (Some("EC"), Some("P-256")) => (KeyKind::P256, elliptic(jwk, 32)?),
         (Some("EC"), Some("P-384")) => (KeyKind::P384, elliptic(jwk, 48)?),
@@ -174,14 +182,14 @@ fn read_key(jwk: &Map<String, Value>) -> Result<Option<Key>, &'static str> {
         (None, _) => return Err("`kty` is missing"),
     };
     Ok(Some(Key {
-        kid: text_of(jwk, "kid").map(str::to_owned),
+        kid: jwk.text("kid").map(str::to_owned),
         kind,
-        alg: text_of(jwk, "alg").map(str::to_owned),
+        alg: jwk.text("alg").map(str::to_owned),
         verifying,
     }))
 }
 
-fn rsa(jwk: &Map<String, Value>) -> Result<Vec<Verifying>, &'static str> {
+fn rsa(jwk: &Object<'_>) -> Result<Vec<Verifying>, &'static str> {
     let modulus = bytes_of(jwk, "n").ok_or("`n` is not base64url")?;
     let exponent = bytes_of(jwk, "e").ok_or("`e` is not base64url")?;
     // Some issuers write the sign byte of an ASN.1 integer, which RFC 7518 §6.3.1.1 forbids.
@@ -255,10 +263,7 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
-fn elliptic(
-    jwk: &Map<String, Value>,
-    coordinate_bytes: usize,
-) -> Result<Vec<Verifying>, &'static str> {
+fn elliptic(jwk: &Object<'_>, coordinate_bytes: usize) -> Result<Vec<Verifying>, &'static str> {
     let mut point = vec![4]; // SEC 1 §2.3.3: an uncompressed point follows
     for member in ["x", "y"] {
         let coordinate = bytes_of(jwk, member).ok_or("`x` or `y` is not base64url")?;
@@ -280,7 +285,7 @@ fn elliptic(
     Ok(vec![(alg, key.map_err(|_| "it is no point of the curve")?)])
 }
 
-fn edwards(jwk: &Map<String, Value>) -> Result<Vec<Verifying>, &'static str> {
+fn edwards(jwk: &Object<'_>) -> Result<Vec<Verifying>, &'static str> {
     let point = bytes_of(jwk, "x").ok_or("`x` is not base64url")?;
     if point.len() != 32 {
         return Err("`x` does not have the length of the curve");
@@ -292,10 +297,6 @@ fn edwards(jwk: &Map<String, Value>) -> Result<Vec<Verifying>, &'static str> {
     )])
 }
 
-fn text_of<'a>(jwk: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
-    jwk.get(member).and_then(Value::as_str)
-}
-
-fn bytes_of(jwk: &Map<String, Value>, member: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text_of(jwk, member)?).ok()
+fn bytes_of(jwk: &Object<'_>, member: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(jwk.text(member)?).ok()
 }

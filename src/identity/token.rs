@@ -11,10 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
 use crate::identity::binding::{self, Thumbprint};
-use crate::identity::json::{self, JsonFault};
+use crate::identity::json::{self, Json, JsonFault, Object};
 use crate::identity::keys::{KeyKind, KeySet};
 use crate::identity::name;
 use crate::identity::settings::TokenSettings;
@@ -45,6 +44,9 @@ const ALGORITHMS: [(&str, KeyKind); 9] = [
     ("ES384", KeyKind::P384),
     ("EdDSA", KeyKind::Ed25519),
 ];
+
+/// The type that every principal of a token has.
+const TYPE: &str = "User:";
 
 /// The claim `typ` by which some issuers (Keycloak) mark what is not an access token although
 /// its header looks the same.
@@ -180,39 +182,69 @@ impl From<JsonFault> for TokenError {
     }
 }
 
-/// A token taken apart; nothing in it is believed yet.
-pub struct Unverified<'a> {
+/// The three parts of a token; the first two, which are JSON, out of their base64url.
+pub struct Parts<'a> {
     signed: &'a str,
     signature: &'a str,
-    header: Map<String, Value>,
-    claims: Map<String, Value>,
+    /// The header, and behind it the claims.
+    decoded: Vec<u8>,
+    header_bytes: usize,
 }
 
-impl<'a> Unverified<'a> {
-    /// Takes a token apart that is not longer than allowed.
-    pub fn read(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
+impl<'a> Parts<'a> {
+    /// Cuts a token that is not longer than allowed.
+    pub fn of(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
         if token.len() > bytes_max {
             return Err(TokenError::Long);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         // A fourth part would leave a point in `claims`, which base64url does not have.
         let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        let mut decoded = Vec::with_capacity(signed.len());
+        let mut decode = |part: &str| -> Result<usize, TokenError> {
+            let decoding = URL_SAFE_NO_PAD.decode_vec(part, &mut decoded);
+            decoding.map_err(|_| TokenError::Malformed)?;
+            Ok(decoded.len())
+        };
+        let header_bytes = decode(header)?;
+        decode(claims)?;
         Ok(Self {
             signed,
             signature,
-            header: decode(header)?,
-            claims: decode(claims)?,
+            decoded,
+            header_bytes,
+        })
+    }
+}
+
+/// A token taken apart; nothing in it is believed yet.
+pub struct Unverified<'a> {
+    signed: &'a str,
+    signature: &'a str,
+    header: Object<'a>,
+    claims: Object<'a>,
+}
+
+impl<'a> Unverified<'a> {
+    /// Reads what the parts say.
+    pub fn read(parts: &'a Parts<'a>) -> Result<Self, TokenError> {
+        let (header, claims) = parts.decoded.split_at(parts.header_bytes);
+        Ok(Self {
+            signed: parts.signed,
+            signature: parts.signature,
+            header: json::parse_object(header)?,
+            claims: json::parse_object(claims)?,
         })
     }
 
     /// What the token says, believed or not.
-    pub fn claims(&self) -> &Map<String, Value> {
+    pub fn claims(&self) -> &Object<'a> {
         &self.claims
     }
 
     /// Who the token says has issued it.
     pub fn issuer(&self) -> Option<&str> {
-        self.claims.get("iss").and_then(Value::as_str)
+        self.claims.text("iss")
     }
 }
 
@@ -335,8 +367,8 @@ impl Verifier {
         certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
-        let token = Unverified::read(token, self.settings.token_bytes_max)?;
-        self.judge(&token, certificate, now)
+        let parts = Parts::of(token, self.settings.token_bytes_max)?;
+        self.judge(&Unverified::read(&parts)?, certificate, now)
     }
 
     /// The settings.
@@ -358,35 +390,35 @@ impl Verifier {
     /// The principal of a token about which its issuer has just said this (RFC 7662 §2.2).
     pub fn judge_answer(
         &self,
-        answer: &Map<String, Value>,
+        answer: &Object<'_>,
         certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
         match answer.get("active") {
-            Some(Value::Bool(true)) => self.read_claims(answer, Ground::Answer, certificate, now),
+            Some(Json::Boolean(true)) => self.read_claims(answer, Ground::Answer, certificate, now),
             _ => Err(TokenError::Inactive),
         }
     }
 
     fn check_signature(&self, token: &Unverified<'_>, now: SystemTime) -> Result<(), TokenError> {
         let header = &token.header;
-        let alg = header.get("alg").and_then(Value::as_str);
-        let alg = alg.ok_or(TokenError::Algorithm)?;
+        let alg = header.text("alg").ok_or(TokenError::Algorithm)?;
         let row = self.allowed.iter().find(|(name, ..)| *name == alg);
         let (_, kind) = *row.ok_or(TokenError::Algorithm)?;
         // `b64` (RFC 7797) needs `crit`; where an issuer forgot it, it still means that what is
         // signed is not what is decoded here.
-        if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != true) {
+        let plain = |b64: &Json<'_>| *b64 == Json::Boolean(true);
+        if header.get("crit").is_some() || header.get("b64").is_some_and(|b64| !plain(b64)) {
             return Err(TokenError::Critical);
         }
         match header.get("typ") {
             None => {}
-            Some(Value::String(found)) if self.accepts_type(found) => {}
+            Some(Json::Text(found)) if self.accepts_type(found) => {}
             Some(_) => return Err(TokenError::Type),
         }
         let kid = match header.get("kid") {
             None => None,
-            Some(Value::String(kid)) => Some(kid.as_str()),
+            Some(Json::Text(kid)) => Some(&**kid),
             Some(_) => return Err(TokenError::Key),
         };
         let held = self.held.load();
@@ -403,42 +435,42 @@ impl Verifier {
 
     /// RFC 7515 §4.1.9: a media type, without regard to case, `application/` may be left out.
     fn accepts_type(&self, found: &str) -> bool {
-        let bare = |text: &str| {
-            let lower = text.to_ascii_lowercase();
-            lower
-                .strip_prefix("application/")
-                .map(str::to_owned)
-                .unwrap_or(lower)
-        };
+        fn bare(text: &str) -> &str {
+            match text.split_at_checked(MEDIA.len()) {
+                Some((media, rest)) if media.eq_ignore_ascii_case(MEDIA) => rest,
+                _ => text,
+            }
+        }
+        const MEDIA: &str = "application/";
         let found = bare(found);
-        self.settings
-            .types
-            .iter()
-            .any(|accepted| bare(accepted) == found)
+        let mut accepted = self.settings.types.iter();
+        accepted.any(|accepted| bare(accepted).eq_ignore_ascii_case(found))
     }
 
     fn read_claims(
         &self,
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
         ground: Ground,
         certificate: Option<&Thumbprint>,
         now: SystemTime,
     ) -> Result<Principal, TokenError> {
         let settings = &self.settings;
         match claims.get("iss") {
-            Some(Value::String(issuer)) if *issuer == settings.issuer => {}
+            Some(Json::Text(issuer)) if *issuer == *settings.issuer => {}
             // Who was asked is known.
             None if ground == Ground::Answer => {}
             _ => return Err(TokenError::Issuer),
         }
         match claims.get("aud") {
-            Some(Value::String(one)) if *one == settings.audience => {}
-            Some(Value::Array(list))
-                if list.iter().all(Value::is_string)
-                    && list.iter().any(|one| *one == *settings.audience) => {}
+            Some(Json::Text(one)) if *one == *settings.audience => {}
+            Some(Json::List(list))
+                if list.iter().all(|one| one.as_text().is_some())
+                    && list
+                        .iter()
+                        .any(|one| one.as_text() == Some(&settings.audience)) => {}
             _ => return Err(TokenError::Audience),
         }
-        let marked = claims.get("typ").and_then(Value::as_str);
+        let marked = claims.text("typ");
         if marked.is_some_and(|typ| OTHER_TOKEN_TYPES.contains(&typ)) {
             return Err(TokenError::Type);
         }
@@ -453,9 +485,9 @@ impl Verifier {
         }
         let name = claims.get(&settings.principal_claim);
         let name = name.and_then(acceptable).ok_or(TokenError::Principal)?;
-        let name = format!("{}{name}", settings.principal_prefix);
+        let name = format!("{TYPE}{}{name}", settings.principal_prefix);
         // Prefix and value may make a form together that neither has alone.
-        if name::check(&name).is_err() {
+        if name::check(&name[TYPE.len()..]).is_err() {
             return Err(TokenError::Principal);
         }
         let tenant = match settings
@@ -475,7 +507,7 @@ impl Verifier {
             Some(value) => read_groups(value).ok_or(TokenError::Groups)?,
         };
         Ok(Principal {
-            name: format!("User:{name}").into(),
+            name: name.into(),
             tenant: tenant.into(),
             groups: groups.into(),
             proof: Proof::Token,
@@ -485,7 +517,7 @@ impl Verifier {
 
     fn check_dates(
         &self,
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
         ground: Ground,
         now: SystemTime,
     ) -> Result<SystemTime, TokenError> {
@@ -511,12 +543,12 @@ impl Verifier {
     }
 
     /// `scope` is a string of words (RFC 8693 §4.2) or, as some issuers write it, a list.
-    fn check_scopes(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+    fn check_scopes(&self, claims: &Object<'_>) -> Result<(), TokenError> {
         let granted: Vec<&str> = match claims.get("scope") {
             None => Vec::new(),
-            Some(Value::String(words)) => words.split(' ').collect(),
-            Some(Value::Array(list)) => {
-                let words: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+            Some(Json::Text(words)) => words.split(' ').collect(),
+            Some(Json::List(list)) => {
+                let words: Option<Vec<_>> = list.iter().map(Json::as_text).collect();
                 words.ok_or(TokenError::Scope)?
             }
             Some(_) => return Err(TokenError::Scope),
@@ -529,15 +561,8 @@ impl Verifier {
     }
 }
 
-fn decode(part: &str) -> Result<Map<String, Value>, TokenError> {
-    let text = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| TokenError::Malformed)?;
-    Ok(json::parse_object(&text)?)
-}
-
 /// A NumericDate (RFC 7519 §2): seconds, possibly with a fraction.
-fn date(value: &Value) -> Result<SystemTime, TokenError> {
+fn date(value: &Json<'_>) -> Result<SystemTime, TokenError> {
     let seconds = value.as_f64().ok_or(TokenError::Date)?;
     if !(0.0..=DATE_SECONDS_MAX).contains(&seconds) {
         return Err(TokenError::Date);
@@ -548,11 +573,11 @@ fn date(value: &Value) -> Result<SystemTime, TokenError> {
 
 /// The claims that a tenant can be matched by: those at the top that are text. What is longer than
 /// any match can be is left out.
-pub fn text_claims(claims: &Map<String, Value>) -> Result<TextClaims, TokenError> {
-    let texts = claims.iter().filter_map(|(name, value)| {
-        let value = value.as_str()?;
+pub fn text_claims(claims: &Object<'_>) -> Result<TextClaims, TokenError> {
+    let texts = claims.members().filter_map(|(name, value)| {
+        let value = value.as_text()?;
         let fits = name.len() <= CLAIM_BYTES_MAX && value.len() <= CLAIM_BYTES_MAX;
-        fits.then(|| (name.as_str().into(), value.into()))
+        fits.then(|| (name.into(), value.into()))
     });
     let texts: Vec<(Box<str>, Box<str>)> = texts.take(TEXT_CLAIMS_MAX + 1).collect();
     match texts.len() {
@@ -561,14 +586,14 @@ pub fn text_claims(claims: &Map<String, Value>) -> Result<TextClaims, TokenError
     }
 }
 
-fn acceptable(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| name::check(text).is_ok())
+fn acceptable<'v>(value: &'v Json<'_>) -> Option<&'v str> {
+    value.as_text().filter(|text| name::check(text).is_ok())
 }
 
-fn read_groups(value: &Value) -> Option<Vec<Arc<str>>> {
+fn read_groups(value: &Json<'_>) -> Option<Vec<Arc<str>>> {
     match value {
-        Value::String(_) => Some(vec![acceptable(value)?.into()]),
-        Value::Array(list) if list.len() <= GROUPS_MAX => list
+        Json::Text(_) => Some(vec![acceptable(value)?.into()]),
+        Json::List(list) if list.len() <= GROUPS_MAX => list
             .iter()
             .map(|one| acceptable(one).map(Arc::from))
             .collect(),

@@ -11,7 +11,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderValue};
-use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::timeout;
@@ -19,7 +18,7 @@ use tokio::time::timeout;
 use super::desk::Health;
 use crate::clock;
 use crate::identity::issuers::{AskToken, Pending};
-use crate::identity::json;
+use crate::identity::json::{self, Json, Object};
 use crate::identity::settings::Introspection;
 use crate::identity::token::TokenError;
 use crate::net::http::{HttpClient, encoded};
@@ -39,7 +38,7 @@ const INACTIVE_FOR: Duration = Duration::from_secs(5);
 /// How long the issuer is left alone about a token after a question that failed.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
-type Claims = Arc<Map<String, Value>>;
+type Claims = Arc<Object<'static>>;
 /// A digest keeps the table free of tokens.
 type Digest = [u8; 32];
 
@@ -151,15 +150,15 @@ impl Introspector {
         }
     }
 
-    pub(super) fn kept(&self, claims: Map<String, Value>) -> Kept {
+    pub(super) fn kept(&self, claims: Object<'static>) -> Kept {
         let now = clock::now();
-        if claims.get("active") != Some(&Value::Bool(true)) {
+        if claims.get("active") != Some(&Json::Boolean(true)) {
             return Kept {
                 outcome: Err(TokenError::Inactive),
                 until: now + INACTIVE_FOR,
             };
         }
-        let expires = claims.get("exp").and_then(Value::as_f64);
+        let expires = claims.get("exp").and_then(Json::as_f64);
         let expires = expires.and_then(|at| Duration::try_from_secs_f64(at).ok());
         let left = expires.map_or(Duration::ZERO, |at| {
             let now = clock::wall().duration_since(UNIX_EPOCH);
@@ -172,7 +171,7 @@ impl Introspector {
         }
     }
 
-    async fn ask_issuer(&self, token: &str) -> Result<Map<String, Value>, (IssuerOutcome, String)> {
+    async fn ask_issuer(&self, token: &str) -> Result<Object<'static>, (IssuerOutcome, String)> {
         let failed = |trouble: String| (IssuerOutcome::Unreachable, trouble);
         let unusable = |trouble: String| (IssuerOutcome::Unusable, trouble);
         let secret = self.settings.client_secret.read();
@@ -202,7 +201,7 @@ impl Introspector {
         let claims = json::parse_object(&answer.body)
             .map_err(|fault| unusable(format!("the answer is {fault}")))?;
         match claims.get("active") {
-            Some(Value::Bool(_)) => Ok(claims),
+            Some(Json::Boolean(_)) => Ok(claims.into_owned()),
             _ => Err(unusable("the answer has no `active`".to_owned())),
         }
     }

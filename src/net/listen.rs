@@ -1,12 +1,13 @@
 //! Accept loops: one for each bound address, opened and closed while the process runs. What is
-//! accepted is handed on at once; nothing is read here.
+//! accepted is handed on at once; nothing is read here. They run where the connections do: to be
+//! woken for each, and to wake another thread for it, costs as much as a good part of a handshake.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
@@ -34,8 +35,8 @@ enum Change {
 pub struct Accepted {
     /// Through which door.
     pub door: Door,
-    /// The connection, non-blocking.
-    pub socket: StdStream,
+    /// The connection.
+    pub socket: TcpStream,
     /// Who is there.
     pub peer: SocketAddr,
 }
@@ -72,26 +73,31 @@ impl Doors {
     }
 }
 
-/// Accepts on all open doors until there is nobody left to open one. Runs on a `LocalSet`.
+/// An accept loop; it ends with this.
+struct Loop(JoinHandle<()>);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Accepts on all open doors until there is nobody left to open one. Runs on a local runtime.
 pub async fn run(mut changes: Changes, accepted: impl Fn(Accepted) + Clone + 'static) {
-    let mut open: HashMap<Door, JoinHandle<()>> = HashMap::new();
+    let mut open: HashMap<Door, Loop> = HashMap::new();
     while let Some(change) = changes.0.recv().await {
         match change {
             Change::Open(door, socket) => match TcpListener::from_std(socket) {
                 Ok(listener) => {
                     let task = accept(door, listener, accepted.clone());
-                    if let Some(old) = open.insert(door, tokio::task::spawn_local(task)) {
-                        old.abort();
-                    }
+                    open.insert(door, Loop(tokio::task::spawn_local(task)));
                 }
                 Err(error) => tracing::error!(%error, "cannot listen"),
             },
             Change::Close(door) => {
-                if let Some(task) = open.remove(&door) {
-                    task.abort();
-                }
+                open.remove(&door);
             }
-            Change::CloseAll => open.drain().for_each(|(_, task)| task.abort()),
+            Change::CloseAll => open.clear(),
         }
     }
 }
@@ -99,10 +105,7 @@ pub async fn run(mut changes: Changes, accepted: impl Fn(Accepted) + Clone + 'st
 async fn accept(door: Door, listener: TcpListener, accepted: impl Fn(Accepted)) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match stream.into_std() {
-                Ok(socket) => accepted(Accepted { door, socket, peer }),
-                Err(error) => tracing::warn!(%error, "connection lost on arrival"),
-            },
+            Ok((socket, peer)) => accepted(Accepted { door, socket, peer }),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -3,7 +3,7 @@
 //!
 //! * [`Stream::split`] lends the two directions to two loops of **one** task. Plaintext costs no
 //!   lock; TLS shares its state behind one that is never contended.
-//! * `readable` waits without a buffer, so an idle connection holds none.
+//! * `arrival` and `readable` wait without a buffer, so an idle connection holds none.
 //! * With TLS, written bytes may rest in the session: flush before waiting for an answer.
 //! * A peer that closes without `close_notify` reads as end of stream; Kafka's frames carry
 //!   their length, so a cut frame is noticed one layer up.
@@ -112,12 +112,18 @@ impl Stream {
         self.tcp().local_addr()
     }
 
-    /// Waits until a read gives bytes, the end or an error. May be wrong without TLS, as the
-    /// kernel's readiness may: a read can still find nothing.
-    pub async fn readable(&mut self) -> io::Result<()> {
+    /// Waits for the peer's first bytes, and leaves them where they are; false: it closed without
+    /// having sent any.
+    pub async fn arrival(&mut self) -> io::Result<bool> {
         match self {
-            Self::Plain(tcp) => tcp.readable().await,
-            Self::Tls(tls) => poll_fn(|cx| poll_readable(tls, cx)).await,
+            Self::Plain(tcp) => Ok(tcp.peek(&mut [0]).await? > 0),
+            Self::Tls(tls) => {
+                poll_fn(|cx| match ready!(Pin::new(&mut **tls).poll_fill_buf(cx)) {
+                    Ok(bytes) => Poll::Ready(Ok(!bytes.is_empty())),
+                    Err(error) => Poll::Ready(end_is_no_error(Err(error)).map(|_| false)),
+                })
+                .await
+            }
         }
     }
 
@@ -195,7 +201,8 @@ impl ReadHalf<'_> {
         }
     }
 
-    /// As [`Stream::readable`].
+    /// Waits until a read gives bytes, the end or an error. May be wrong without TLS, as the
+    /// kernel's readiness may: a read can still find nothing.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.0 {
             Read::Plain(tcp) => tcp.readable().await,

@@ -6,29 +6,45 @@ use super::decide::{Cell, Grant, Index, Operations, View};
 use super::model::{ResourceKind, Subject};
 use super::rule::{AccessPolicy, Effect, NamePattern, Rule};
 use super::tenant::{Bounds, Tenant};
+use super::views::{Class, Concerned, Views, varies};
 
-/// Every access rule in force. Cheap to share behind an `Arc`; [`PolicySet::view`] is what a
-/// connection holds.
+/// Every access rule in force. Cheap to share behind an `Arc`; [`PolicySet::shared_view`] is what
+/// a connection holds.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     policies: Vec<AccessPolicy>,
     super_users: HashSet<String>,
     tenants: Vec<Tenant>,
+    concerned: Concerned,
+    /// Whether a name in this policy, by its place, has a variable.
+    varying: Vec<bool>,
+    pub(super) views: Views,
 }
 
 impl PolicySet {
     /// A set of policies; `super_users` are whole principals such as `User:admin`.
     pub fn new(policies: Vec<AccessPolicy>, super_users: Vec<String>) -> PolicySet {
+        let varying = |policy: &AccessPolicy| {
+            let resources = policy.rules.iter().flat_map(|rule| &rule.resources);
+            varies(resources)
+        };
         PolicySet {
+            concerned: Concerned::new(&policies),
+            varying: policies.iter().map(varying).collect(),
             policies,
             super_users: super_users.into_iter().collect(),
             tenants: Vec::new(),
+            views: Views::default(),
         }
     }
 
     /// The same set within the boundaries of these tenants.
     pub fn within(self, tenants: Vec<Tenant>) -> PolicySet {
-        PolicySet { tenants, ..self }
+        PolicySet {
+            tenants,
+            views: Views::default(),
+            ..self
+        }
     }
 
     /// How many rules the set holds.
@@ -49,27 +65,59 @@ impl PolicySet {
     /// The rules that concern this subject, with variables filled in and indexed by name. The
     /// order of rules is that of loading; where several match, the first one is named.
     pub fn view(&self, subject: &Subject<'_>) -> View {
+        self.view_of(&self.class(subject), subject)
+    }
+
+    /// What the subject's view depends on.
+    pub(super) fn class(&self, subject: &Subject<'_>) -> Class {
+        if self.is_super_user(subject) {
+            return Class {
+                super_user: true,
+                policies: Box::default(),
+                bounded_by: None,
+                filled: None,
+            };
+        }
+        let mut concerned = self.concerned.by(subject.principal);
+        concerned.retain(|at| {
+            let hosts = self.policies.get(*at as usize).map(|policy| &policy.hosts);
+            hosts.is_some_and(|hosts| {
+                hosts.is_empty() || hosts.iter().any(|host| host.contains(subject.host))
+            })
+        });
+        // Two tenants of one name are a mistake that the reader of files reports.
+        let mut tenants = self.tenants.iter();
+        let bounded_by = tenants
+            .position(|tenant| *tenant.name == *subject.principal.tenant)
+            .filter(|at| self.tenants[*at].boundary.is_some());
+        let boundary = bounded_by.and_then(|at| self.tenants[at].boundary.as_ref());
+        let mut rules_vary = concerned.iter().map(|at| self.varying.get(*at as usize));
+        let vary = rules_vary.any(|varying| varying == Some(&true))
+            || boundary.is_some_and(|boundary| varies(boundary.resources.iter()));
+        let principal = subject.principal;
+        Class {
+            super_user: false,
+            policies: concerned.into(),
+            bounded_by,
+            filled: vary.then(|| (principal.tenant.clone(), principal.name.clone())),
+        }
+    }
+
+    /// The view of a subject of this class.
+    pub(super) fn view_of(&self, class: &Class, subject: &Subject<'_>) -> View {
         let mut kinds: [Collected; 6] = Default::default();
-        let super_user = self.is_super_user(subject);
         let mut order = 0;
-        for policy in self.policies.iter().filter(|_| !super_user) {
-            let concerned = policy.principals.iter().any(|p| p.matches(subject))
-                && (policy.hosts.is_empty()
-                    || policy.hosts.iter().any(|h| h.contains(subject.host)));
-            if !concerned {
-                continue;
-            }
+        let policies = class.policies.iter();
+        for policy in policies.filter_map(|at| self.policies.get(*at as usize)) {
             for rule in &policy.rules {
                 order += 1;
                 collect(rule, order, subject, &mut kinds);
             }
         }
-        // Two tenants of one name are a mistake that the reader of files reports.
-        let tenant = (self.tenants.iter())
-            .find(|tenant| !super_user && *tenant.name == *subject.principal.tenant);
+        let tenant = class.bounded_by.and_then(|at| self.tenants.get(at));
         let boundary = tenant.and_then(|tenant| tenant.boundary.as_ref());
         View {
-            super_user,
+            super_user: class.super_user,
             bounds: boundary.map(|boundary| Box::new(Bounds::new(boundary, subject))),
             kinds: kinds.map(Collected::index),
         }

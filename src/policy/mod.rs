@@ -22,7 +22,8 @@
 //! boundary's own line, whatever the rules say. A super user passes, the cluster is not bounded.
 //!
 //! [`compare`] says how two sets differ, [`lint`] what in one set is probably not meant.
-//! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection.
+//! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection, shared
+//! with all whom the same rules concern.
 
 pub mod acl;
 pub mod compare;
@@ -34,9 +35,11 @@ pub mod parse;
 pub mod rule;
 pub mod tenant;
 pub mod topic_pattern;
+mod views;
 
 pub use compile::PolicySet;
 pub use decide::{Considered, View};
+pub use views::VIEWS_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -20,8 +20,10 @@ use crate::policy::tenant::TwoTenants;
 use crate::policy::{PolicySet, View};
 use crate::principal::{Principal, TextClaims};
 use crate::quota::{Buckets, Charged};
+use crate::session::asked::Lost;
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
+use crate::session::share_sessions::ShareSessions;
 use crate::telemetry::audit::allows::Sampler;
 use crate::telemetry::audit::{Entry, Resource, Verdict};
 use crate::telemetry::{ConnectionMetrics, DropCause, Outcome, Reason};
@@ -62,11 +64,13 @@ pub struct Client<'p> {
     /// Policies in force when it was last looked.
     pub snapshot: Arc<Snapshot>,
     /// The rules that concern it.
-    pub view: Option<View>,
+    pub view: Option<Arc<View>>,
     /// Chooses which allowed decisions go into the audit log.
     pub sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
+    /// Its share sessions.
+    pub share_sessions: ShareSessions,
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
@@ -120,6 +124,7 @@ impl<'p> Client<'p> {
             view,
             sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
+            share_sessions: ShareSessions::default(),
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,
@@ -153,7 +158,7 @@ impl<'p> Client<'p> {
                 self.principal.tenant = "".into();
                 let nothing = PolicySet::default();
                 self.view = self.view.take().map(|_| {
-                    nothing.view(&Subject {
+                    nothing.shared_view(&Subject {
                         principal: &self.principal,
                         host: self.peer.ip(),
                     })
@@ -185,7 +190,7 @@ impl<'p> Client<'p> {
     /// Whom the API rows ask.
     pub fn judge(&mut self) -> Judge<'_> {
         Judge {
-            view: self.view.as_ref(),
+            view: self.view.as_deref(),
             topics: &mut self.topics,
             topology: &self.proxy.cluster.topology,
             denials: Decisions::default(),
@@ -195,6 +200,7 @@ impl<'p> Client<'p> {
             defaults: Lookup::new(&self.proxy.cluster),
             objections: Objections::default(),
             needs_names: false,
+            asked: None,
         }
     }
 
@@ -258,6 +264,29 @@ impl<'p> Client<'p> {
         self.proxy
             .audit
             .drop_lines(DropCause::Request, allowed.more);
+    }
+
+    /// Records that an answer is not given because what it was asked for is no longer allowed.
+    pub fn revoked(&self, api: &'static crate::apis::Api, lost: Lost, what: &str) {
+        self.metrics.refusal(api.key, Reason::Authorization);
+        self.metrics.revocation(api.key);
+        let (operation, kind, name) = (lost.operation, lost.kind, lost.name);
+        tracing::info!(connection = self.number, api = api.name, what, "revoked");
+        let resource = Resource { kind, name };
+        self.audit(
+            Some(api.name),
+            Some((operation, resource)),
+            Reason::Authorization,
+            Some(format!("revoked while the answer was owed: {what}")),
+            lost.decision.rule,
+        );
+    }
+
+    /// Whether two tenants match by now, asked without taking over what is in force.
+    pub fn is_contested_now(&self) -> bool {
+        let current = self.proxy.snapshot.load();
+        current.generation != self.snapshot.generation
+            && current.placed(&self.proven, &self.claims).is_err()
     }
 
     fn decided(&self, api: &'static crate::apis::Api, verdict: Verdict, d: Decided) -> Entry {
@@ -387,9 +416,9 @@ impl<'p> Client<'p> {
     }
 }
 
-fn view_of(snapshot: &Snapshot, principal: &Principal, peer: SocketAddr) -> Option<View> {
+fn view_of(snapshot: &Snapshot, principal: &Principal, peer: SocketAddr) -> Option<Arc<View>> {
     let access = snapshot.access.as_ref()?;
-    Some(access.view(&Subject {
+    Some(access.shared_view(&Subject {
         principal,
         host: peer.ip(),
     }))

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use super::forward;
 use super::listener::Identity;
 use super::recheck::{Ended, Recheck};
 use super::renew::Renewal;
-use super::{Permit, Proxy, prove, requests, responses};
+use super::roster::{Roster, Seat};
+use super::{Permit, Proxy, prove, requests, responses, revoke};
 use crate::broker::{BrokerAddr, Target};
 use crate::identity::binding::Thumbprint;
 use crate::identity::issuers::Proven;
@@ -69,6 +71,8 @@ pub struct Link<'p> {
     pub session: Notify,
     /// No further request is taken; what is owed is still delivered.
     pub last_request_taken: Cell<bool>,
+    /// The answer that is due has begun to reach the client.
+    pub streams: Cell<bool>,
     /// True once the process drains.
     pub draining: watch::Receiver<bool>,
 }
@@ -92,6 +96,7 @@ pub enum End {
 /// Serves one connection to its end.
 pub async fn serve(
     proxy: Arc<Proxy>,
+    roster: Rc<Roster>,
     listener_index: usize,
     target: Target,
     socket: TcpStream,
@@ -142,10 +147,11 @@ pub async fn serve(
     if let Err(two) = proxy.snapshot.load().placed(&who.principal, &who.claims) {
         return place.two_tenants(stream, &who.principal, &two).await;
     }
-    // The broker connection is opened when the first request needs it.
+    // The broker connection is opened when the first request needs it: who only looks whether
+    // somebody listens, as probes do, reaches no broker.
     if buffer.is_empty() {
         tokio::select! {
-            readable = stream.readable() => if readable.is_err() { return },
+            arrived = stream.arrival() => if !matches!(arrived, Ok(true)) { return },
             ended = recheck.ended() => return place.certificate_ended(stream, ended).await,
             _ = draining.wait_for(|draining| *draining) => return,
         }
@@ -164,7 +170,17 @@ pub async fn serve(
         Err(two) => return place.two_tenants(stream, &proven, &two).await,
     };
     proxy.recorder.upstream_opened();
-    run(client, stream, upstream, buffer, draining, &mut recheck).await;
+    let seat = roster.seat(client.number);
+    run(
+        client,
+        stream,
+        upstream,
+        buffer,
+        draining,
+        &mut recheck,
+        &seat,
+    )
+    .await;
     proxy.recorder.upstream_closed();
 }
 
@@ -175,6 +191,7 @@ async fn run(
     buffer: BytesMut,
     draining: watch::Receiver<bool>,
     recheck: &mut Recheck,
+    seat: &Seat,
 ) {
     let in_flight_max = client.proxy.bounds.in_flight_max;
     let Dialled {
@@ -189,6 +206,7 @@ async fn run(
         room: Notify::new(),
         session: Notify::new(),
         last_request_taken: Cell::new(false),
+        streams: Cell::new(false),
         draining,
     };
     let end = {
@@ -198,6 +216,7 @@ async fn run(
             std::pin::pin!(requests::run(&link, client_read, upstream_write, buffer));
         let mut responses = std::pin::pin!(responses::run(&link, upstream_read, client_write));
         let mut session = std::pin::pin!(session_over(&link));
+        let mut revoked = std::pin::pin!(revoke::watch(&link, &seat.pulse));
         tokio::select! {
             biased;
             end = &mut requests => match end {
@@ -208,12 +227,14 @@ async fn run(
                         biased;
                         end = &mut responses => end,
                         end = &mut session => end,
+                        end = &mut revoked => end,
                     }
                 }
                 end => end,
             },
             end = &mut responses => end,
             end = &mut session => end,
+            end = &mut revoked => end,
             (why, detail) = recheck.ended() => {
                 let client = link.client.borrow();
                 client.proxy.recorder.certificate_end(why);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::apis::Guard;
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::session::asked::Asked;
 use crate::telemetry::audit::allows::Sampler;
 use crate::topic_rules::{Change, Count, Defaults, Objection, TopicRules};
 use crate::upstream::defaults::Known;
@@ -83,6 +84,8 @@ pub struct Judge<'a> {
     pub objections: Objections,
     /// Whether a topic must be known by its name even where no rule of access asks for it.
     pub needs_names: bool,
+    /// What was allowed, where it is to be remembered for as long as the answer is owed.
+    pub asked: Option<Asked>,
 }
 
 /// The cluster's defaults for topics, found out when somebody asks for them.
@@ -164,10 +167,15 @@ impl Guard for Judge<'_> {
         let decision = view.decide(operation, kind, name);
         if !decision.allowed {
             self.denials.add(operation, kind, name, decision.rule);
-        } else if self.sampler.takes() {
+            return false;
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.add(operation, kind, name);
+        }
+        if self.sampler.takes() {
             self.allowed.add(operation, kind, name, decision.rule);
         }
-        decision.allowed
+        true
     }
 
     fn sees(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
@@ -176,13 +184,21 @@ impl Guard for Judge<'_> {
     }
 
     fn allows_any(&mut self, operation: Operation, kind: ResourceKind) -> bool {
-        self.view
-            .is_none_or(|view| view.decide_any(operation, kind).allowed)
+        let Some(view) = self.view else { return true };
+        let allowed = view.decide_any(operation, kind).allowed;
+        if let (true, Some(asked)) = (allowed, &mut self.asked) {
+            asked.add_any(operation, kind);
+        }
+        allowed
     }
 
     fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool {
-        self.view
-            .is_none_or(|view| view.allows_all(operation, kind))
+        let Some(view) = self.view else { return true };
+        let allowed = view.allows_all(operation, kind);
+        if let (true, Some(asked)) = (allowed, &mut self.asked) {
+            asked.add_all(operation, kind);
+        }
+        allowed
     }
 
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {

@@ -421,7 +421,8 @@ impl Front {
         client.proxy.recorder.spliced(bytes as u64);
         let body_bytes = bytes - PREFIX_BYTES;
         client.allowed(request.api, request.seen.decisions());
-        let owed = take_produce(&mut client, request.api, &head, body_bytes, silent);
+        let asked = request.seen.asked();
+        let owed = take_produce(&mut client, request.api, &head, body_bytes, silent, asked);
         drop(client);
         if let Some(expect) = owed {
             owe(link, Owed::Broker(expect));
@@ -431,6 +432,7 @@ impl Front {
 }
 
 /// What came of the begin of a frame.
+#[allow(clippy::large_enum_variant)] // taken apart where it is made
 enum Begin {
     Request(Request),
     Short,

@@ -18,6 +18,7 @@ use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
 use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::schema::TopicCheck;
+use crate::session::asked::Asked;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
 use crate::topic_rules::ProduceRules;
@@ -110,18 +111,20 @@ fn glance_other(
     match api.access {
         Access::Open(_) => {
             let work = work_for(api, head.version, client.view.is_some());
-            Glance::Forward(Some(expect(api, head, Outcome::Forwarded, work)))
+            Glance::Forward(Some(expect(client, api, head, work, Asked::default())))
         }
         Access::Never(why) => Glance::Close(Reason::BrokerOnly, why),
         Access::Cluster(operation) => {
             let mut judge = client.judge();
+            judge.asked = Some(Asked::default());
             use apis::Guard;
             // A refusal is the second pass's to record.
             if judge.allows(operation, ResourceKind::Cluster, CLUSTER_NAME) {
+                let asked = judge.asked.take().unwrap_or_default();
                 let allowed = judge.allowed;
                 client.allowed(api, allowed);
                 let work = work_for(api, head.version, client.view.is_some());
-                return Glance::Forward(Some(expect(api, head, Outcome::Forwarded, work)));
+                return Glance::Forward(Some(expect(client, api, head, work, asked)));
             }
             Glance::Weigh
         }
@@ -158,11 +161,13 @@ pub(super) fn work_for(api: &Api, version: i16, enforced: bool) -> Work {
     }
 }
 
+/// The answer to a request that has been judged and goes on as it is.
 pub(super) fn expect(
+    client: &Client,
     api: &'static Api,
     head: &RequestHeader,
-    outcome: Outcome,
     work: Work,
+    asked: Asked,
 ) -> Box<Expect> {
     Box::new(Expect {
         correlation_id: head.correlation_id,
@@ -170,10 +175,13 @@ pub(super) fn expect(
         version: head.version,
         asked_version: head.version,
         started: clock::now(),
-        outcome,
+        outcome: Outcome::Forwarded,
         throttle_ms: 0,
         refused: Vec::new(),
         work,
+        waits_ms: 0,
+        asked,
+        generation: client.snapshot.generation,
     })
 }
 
@@ -193,6 +201,8 @@ pub(super) struct Seen {
     transactional: bool,
     /// Decisions for the audit log.
     allowed: Decisions,
+    /// What was allowed.
+    asked: Asked,
 }
 
 impl Seen {
@@ -207,7 +217,13 @@ impl Seen {
             plain: true,
             transactional: false,
             allowed: Decisions::default(),
+            asked: Asked::default(),
         }
+    }
+
+    /// What was allowed, to be remembered for as long as the answer is owed.
+    pub fn asked(&mut self) -> Asked {
+        std::mem::take(&mut self.asked)
     }
 
     /// The decisions that go into the audit log, now that the request is accepted.
@@ -262,10 +278,13 @@ impl Seen {
             },
         };
         let allowed = client.view.as_ref().is_none_or(|view| {
-            let decision = view.decide(Operation::Write, ResourceKind::Topic, name);
-            if decision.allowed && client.sampler.takes() {
-                let (write, topic) = (Operation::Write, ResourceKind::Topic);
-                self.allowed.add(write, topic, name, decision.rule);
+            let (write, topic) = (Operation::Write, ResourceKind::Topic);
+            let decision = view.decide(write, topic, name);
+            if decision.allowed {
+                self.asked.add(write, topic, name);
+                if client.sampler.takes() {
+                    self.allowed.add(write, topic, name, decision.rule);
+                }
             }
             decision.allowed
         });
@@ -355,7 +374,8 @@ fn glance_produce(
         return Glance::Weigh;
     }
     client.allowed(api, seen.decisions());
-    let owed = take_produce(client, api, head, frame.len(), scanned.acks == 0);
+    let silent = scanned.acks == 0;
+    let owed = take_produce(client, api, head, frame.len(), silent, seen.asked());
     Glance::Forward(owed)
 }
 
@@ -366,6 +386,7 @@ pub(super) fn take_produce(
     head: &RequestHeader,
     frame_bytes: usize,
     silent: bool,
+    asked: Asked,
 ) -> Option<Box<Expect>> {
     let now = clock::now();
     let throttle_ms = client.charge_produce(head.client_id, frame_bytes + PREFIX_BYTES, now);
@@ -373,7 +394,7 @@ pub(super) fn take_produce(
         client.metrics.request(api.key, Outcome::Forwarded);
         return None;
     }
-    let mut owed = expect(api, head, Outcome::Forwarded, Work::Produce);
+    let mut owed = expect(client, api, head, Work::Produce, asked);
     owed.throttle_ms = throttle_ms;
     Some(owed)
 }
@@ -390,6 +411,7 @@ fn glance_fetch(
     let mut unknown = Vec::new();
     let mut plain = true;
     let mut decisions = Decisions::default();
+    let mut asked = Asked::default();
     let scanned = {
         let topology = &client.proxy.cluster.topology;
         let (view, topics) = (client.view.as_ref(), &mut client.topics);
@@ -401,10 +423,13 @@ fn glance_fetch(
             |topic| {
                 let Some(view) = view else { return };
                 let mut allowed = |name: &str| {
-                    let decision = view.decide(Operation::Read, ResourceKind::Topic, name);
-                    if decision.allowed && sampler.takes() {
-                        let (read, topic) = (Operation::Read, ResourceKind::Topic);
-                        decisions.add(read, topic, name, decision.rule);
+                    let (read, topic) = (Operation::Read, ResourceKind::Topic);
+                    let decision = view.decide(read, topic, name);
+                    if decision.allowed {
+                        asked.add(read, topic, name);
+                        if sampler.takes() {
+                            decisions.add(read, topic, name, decision.rule);
+                        }
                     }
                     decision.allowed
                 };
@@ -433,7 +458,7 @@ fn glance_fetch(
         let key = (client.broker.clone(), scanned.session_id);
         let sessions = &client.proxy.fetch_sessions;
         match sessions.refused(&key, &client.principal, generation) {
-            Some(refused) if refused.is_empty() => {}
+            Some(refused) if refused.is_empty() => sessions.go_on(&key, None, &asked),
             // Either somebody else's, or with refused partitions to be repeated.
             _ => return Glance::Weigh,
         }
@@ -445,10 +470,7 @@ fn glance_fetch(
         opens,
         generation,
     };
-    Glance::Forward(Some(expect(
-        api,
-        head,
-        Outcome::Forwarded,
-        Work::Fetch(work),
-    )))
+    let mut owed = expect(client, api, head, Work::Fetch(work), asked);
+    owed.waits_ms = u32::try_from(scanned.max_wait_ms).unwrap_or(0);
+    Glance::Forward(Some(owed))
 }

@@ -85,6 +85,9 @@ async fn pump(
                 break Stop::Finish;
             }
             let whole = &rest[PREFIX_BYTES..PREFIX_BYTES + length];
+            if link.inflight.borrow().is_waiting() && !is_sasl(&link.client.borrow(), whole) {
+                break Stop::Behind;
+            }
             // Not in the `match` itself: the borrow would live as long as its arms.
             let glanced = glance(&mut link.client.borrow_mut(), whole);
             match glanced {
@@ -114,6 +117,7 @@ async fn pump(
                     && large
                     && usual == 0
                     && buffer.is_empty()
+                    && !link.inflight.borrow().is_waiting()
                 {
                     match passage::run(link, from, to, buffer).await? {
                         After::Usual(Usual::Other) => large = false,
@@ -140,8 +144,13 @@ async fn pump(
                     return Ok(end);
                 }
             }
+            Stop::Behind => {
+                if let Some(end) = stay_behind(link, client, buffer, &mut draining).await {
+                    return Ok(end);
+                }
+            }
             Stop::Full => link.room.notified().await,
-            Stop::Renew => match hold(client, buffer, renew::renew_own(link, broker)).await {
+            Stop::Renew => match hold(client, buffer, renew::renew_own(link, broker), true).await {
                 Ok(may_go_on) => {
                     if !may_go_on? {
                         return Ok(End::Finish);
@@ -178,15 +187,43 @@ async fn mute(
             _ = draining.wait_for(|draining| *draining) => Some(End::Finish),
         }
     };
-    hold(client, buffer, over).await.unwrap_or_else(Some)
+    hold(client, buffer, over, true).await.unwrap_or_else(Some)
+}
+
+/// Waits until no answer is owed that may wait for long. A broker takes one request at a time:
+/// what is behind such a one would lie there, allowed once, and be done when it is no longer.
+async fn stay_behind(
+    link: &Link<'_>,
+    client: &mut ReadHalf<'_>,
+    buffer: &mut bytes::BytesMut,
+    draining: &mut tokio::sync::watch::Receiver<bool>,
+) -> Option<End> {
+    let over = async {
+        while link.inflight.borrow().is_waiting() {
+            tokio::select! {
+                () = link.room.notified() => {}
+                _ = draining.wait_for(|draining| *draining) => return Some(End::Finish),
+            }
+        }
+        None
+    };
+    hold(client, buffer, over, false).await.unwrap_or_else(Some)
+}
+
+/// Whether the frame belongs to a re-authentication, which waits for nothing.
+fn is_sasl(client: &Client, frame: &[u8]) -> bool {
+    let key = crate::wire::header::peek(frame).map(|(key, _)| key);
+    let sasl = [crate::apis::SASL_HANDSHAKE, crate::apis::SASL_AUTHENTICATE];
+    client.reauthentication.is_some() || key.is_some_and(|key| sasl.contains(&key))
 }
 
 /// Does `work` before anything more of the client is looked at. A buffer's worth is taken all the
-/// same, to notice that the client has left.
+/// same, to notice that the client has left; `keeps`: what it sent before that is still done.
 async fn hold<T>(
     client: &mut ReadHalf<'_>,
     buffer: &mut bytes::BytesMut,
     work: impl Future<Output = T>,
+    keeps: bool,
 ) -> Result<T, End> {
     let mut work = std::pin::pin!(work);
     let mut at_end = false;
@@ -197,8 +234,7 @@ async fn hold<T>(
             done = &mut work => return Ok(done),
             read = buffer::read(client, buffer, 1), if room > 0 && !at_end => match read {
                 Ok(1..) => {}
-                // What it sent before it left is still its request.
-                Ok(0) if holds_frame(buffer) => at_end = true,
+                Ok(0) if keeps && holds_frame(buffer) => at_end = true,
                 _ => return Err(End::Client),
             }
         }
@@ -216,6 +252,8 @@ enum Stop {
     Incomplete(usize),
     /// A quota holds the client back.
     Muted,
+    /// The broker may be waiting before it answers, and would not look at more.
+    Behind,
     /// As many answers are owed as may be.
     Full,
     /// The proxy authenticates to the broker again.
@@ -256,11 +294,11 @@ async fn weighed(
     broker: &mut WriteHalf<'_>,
     frame: Bytes,
 ) -> std::io::Result<Option<End>> {
-    let mut weighed = weigh(&mut link.client.borrow_mut(), &frame, false);
+    let mut weighed = weigh_by_the_newest(link, &frame, false);
     if let Weighed::Defaults = weighed {
         let proxy = link.client.borrow().proxy;
         proxy.cluster.learn_topic_defaults().await;
-        weighed = weigh(&mut link.client.borrow_mut(), &frame, true);
+        weighed = weigh_by_the_newest(link, &frame, true);
     }
     match weighed {
         Weighed::Forward {
@@ -292,6 +330,16 @@ async fn weighed(
         // Not twice: it has been asked for.
         Weighed::Defaults => Ok(Some(End::Now)),
         Weighed::Close(reason, why) => Ok(Some(close(link, &frame, reason, why))),
+    }
+}
+
+/// Weighs a request by the policies of now: the cluster may have been asked meanwhile.
+fn weigh_by_the_newest(link: &Link<'_>, frame: &Bytes, has_asked: bool) -> Weighed {
+    let mut client = link.client.borrow_mut();
+    client.refresh();
+    match client.is_contested {
+        true => Weighed::Close(Reason::Authentication, "matches two tenants"),
+        false => weigh(&mut client, frame, has_asked),
     }
 }
 

@@ -6,11 +6,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
 use super::weigh::framed;
-use crate::apis::errors::COORDINATOR_NOT_AVAILABLE;
+use crate::apis::errors::{COORDINATOR_NOT_AVAILABLE, FETCH_SESSION_ID_NOT_FOUND};
 use crate::apis::lens::{self, recompute_operations, role_node};
 use crate::apis::{API_VERSIONS, Answered, METADATA, fetch as fetch_api};
 use crate::broker::BrokerAddr;
 use crate::broker::BrokerId;
+use crate::session::asked::Asked;
+use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork};
 use crate::wire::header;
 use crate::wire::layout::{Layout, Role};
@@ -321,7 +323,7 @@ pub fn fetch_start(
         Err(what) => return early(what),
     };
     let refused = std::mem::take(&mut expect.refused);
-    keep_session(client, work, &head, &refused);
+    keep_session(client, work, &head, &refused, &expect.asked);
     let consumed = body_at + head.end;
     let topics = head.topics;
     if refused.is_empty() {
@@ -355,12 +357,33 @@ pub fn fetch_start(
     }))
 }
 
+/// The answer in place of one that may no longer be seen: a session is not known any more, or no
+/// records have come. Either makes the client ask again, which is judged like any request.
+pub fn fetch_again(client: &Client, expect: &Expect, work: FetchWork) -> Result<Bytes, Unreadable> {
+    let api = expect.api;
+    let layout = api.layout().ok_or(Unreadable {
+        api: api.name,
+        what: WireError::Version(expect.version),
+    })?;
+    let mut response = StructNode::new(&layout.response.body);
+    if work.session_id != 0 {
+        let key = (client.broker.clone(), work.session_id);
+        client.proxy.fetch_sessions.forget(&key);
+    }
+    if work.session_id != 0 || work.opens {
+        response.set_int("ErrorCode", FETCH_SESSION_ID_NOT_FOUND.into());
+    }
+    let (version, id) = (expect.version, expect.correlation_id);
+    Ok(answer(api, version, id, &response))
+}
+
 /// Remembers whose session it is that the answer opens, and forgets the one that it ends.
 fn keep_session(
     client: &mut Client,
     work: FetchWork,
     head: &fetch_api::Head,
     refused: &[(&'static str, StructNode)],
+    asked: &Asked,
 ) {
     let key = |id| (client.broker.clone(), id);
     let sessions = &client.proxy.fetch_sessions;
@@ -369,11 +392,12 @@ fn keep_session(
     }
     if work.opens && head.session_id != 0 && head.error_code == 0 {
         let refused = refused.iter().map(|(_, element)| element.clone()).collect();
-        sessions.keep(
+        sessions.open(
             key(head.session_id),
             &client.principal,
             work.generation,
             refused,
+            asked,
         );
     }
 }

@@ -7,12 +7,13 @@ use tokio::io::AsyncWriteExt;
 
 use super::connection::{End, Link};
 use super::response::{self, Unreadable, fetch_start, look_at_produce};
+use super::revoke::{self, Arrived};
 use crate::apis::fetch::{FetchAnswer, Next, blank_tail};
 use crate::clock;
 use crate::net::buffer;
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::session::inflight::{Expect, FetchWork, Owed, Work};
-use crate::telemetry::Direction;
+use crate::telemetry::{Direction, Outcome};
 use crate::upstream::sasl;
 use crate::wire::frame::PREFIX_BYTES;
 
@@ -38,7 +39,11 @@ pub async fn run<'s>(link: &Link<'_>, broker: ReadHalf<'s>, client: WriteHalf<'s
         tracing::error!(%error, "connection closed");
     }
     buffer::give(std::mem::take(&mut pump.buffer));
-    end.unwrap_or(End::Broker)
+    match end {
+        Ok(end) => end,
+        Err(Broken::Revoked) => End::Now,
+        Err(_) => End::Broker,
+    }
 }
 
 /// Why the loop cannot go on.
@@ -47,6 +52,8 @@ enum Broken {
     Connection,
     /// The broker's answer cannot be used.
     Unreadable(String),
+    /// The client may no longer see it.
+    Revoked,
 }
 
 impl From<std::io::Error> for Broken {
@@ -142,12 +149,41 @@ impl Pump<'_, '_, '_> {
             Some(Owed::Broker(expect)) if expect.correlation_id == id => expect.work,
             _ => return Err(Broken::Unreadable("answers out of order".into())),
         };
+        match (revoke::arrived(self.link), due) {
+            (Arrived::Ended, _) => return Err(Broken::Revoked),
+            (Arrived::Withheld, Work::Fetch(work)) => return self.withhold(length, work).await,
+            _ => {}
+        }
+        self.link.streams.set(true);
         match due {
             Work::Pass => self.pass(length).await,
             Work::Produce => self.produce(length).await,
             Work::Whole => self.whole(length).await,
             Work::Fetch(work) => self.fetch(length, work).await,
+        }?;
+        self.link.streams.set(false);
+        Ok(())
+    }
+
+    /// The Fetch answer that is due is not for the client any more: it gets another one.
+    async fn withhold(&mut self, length: usize, work: FetchWork) -> Result<(), Broken> {
+        self.flush().await?;
+        if let Some(Owed::Broker(mut expect)) = self.pop() {
+            expect.outcome = Outcome::Refused;
+            let again = response::fetch_again(&self.link.client.borrow(), &expect, work)?;
+            self.send(&again).await?;
+            self.finished(&expect);
         }
+        let mut left = PREFIX_BYTES + length;
+        while left > 0 {
+            if self.buffer.is_empty() {
+                self.read(left).await?;
+            }
+            let part = left.min(self.buffer.len());
+            self.buffer.advance(part);
+            left -= part;
+        }
+        Ok(())
     }
 
     /// The answer that is due is for the proxy itself.

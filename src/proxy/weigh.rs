@@ -6,12 +6,14 @@ use bytes::{Bytes, BytesMut};
 use super::client::Client;
 use super::judge::{Judge, Objections};
 use super::request::{expect, work_for};
+use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
 use crate::clock;
 use crate::policy::model::Operation;
 use crate::schema::BatchFault;
+use crate::session::asked::Asked;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
@@ -80,6 +82,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         changed,
         refused,
         ask_version,
+        mut asked,
     } = judged;
     let outcome = match (&verdict, refused.is_empty()) {
         (Err(_), _) => Outcome::Refused,
@@ -102,6 +105,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
             }
             Refusal::Close(why) => Weighed::Close(Reason::Unsupported, why),
         };
+    }
+    if let Some(answered) = share::session(client, api, &head, &request, &mut asked) {
+        return answered;
     }
     let frame = match changed {
         false => whole(frame),
@@ -132,14 +138,17 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         (Work::Pass, false) => Work::Whole,
         (work, _) => work,
     };
-    let mut owed = expect(api, &head, outcome, work);
+    let refused = match key {
+        FETCH => with_session(client, &request, refused, &forgotten, &asked),
+        _ => refused,
+    };
+    let mut owed = expect(client, api, &head, work, asked);
+    owed.outcome = outcome;
+    owed.waits_ms = api.waits_ms(&request);
     owed.started = started;
     owed.throttle_ms = throttle_ms;
     owed.asked_version = ask_version;
-    owed.refused = match key {
-        FETCH => with_session(client, &request, refused, &forgotten),
-        _ => refused,
-    };
+    owed.refused = refused;
     Weighed::Forward {
         frame,
         expect: Some(owed),
@@ -155,6 +164,7 @@ struct Judged {
     changed: bool,
     refused: Parts,
     ask_version: i16,
+    asked: Asked,
 }
 
 /// The order of the guards: access rules first, then topic rules, then what the records must be.
@@ -177,6 +187,7 @@ fn judge(
         let mut judge: Judge = client.judge();
         judge.defaults.has_asked = has_asked;
         judge.needs_names = rules_produce || checks_produce;
+        judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = match api.access {
             Access::Named(judge) => judge(&mut question),
@@ -206,12 +217,14 @@ fn judge(
                 Some(refused)
             });
         }
-        let judged = Judged {
+        let mut judged = Judged {
             verdict,
             changed: question.changed,
             refused: std::mem::take(&mut question.refused),
             ask_version: question.ask_version,
+            asked: Asked::default(),
         };
+        judged.asked = judge.asked.take().unwrap_or_default();
         let must_ask = judge.defaults.must_ask;
         (
             judged,
@@ -364,6 +377,7 @@ fn with_session(
     request: &StructNode,
     refused: Parts,
     forgotten: &[StructNode],
+    asked: &Asked,
 ) -> Parts {
     let session_id = request.int("SessionId") as i32;
     if session_id == 0 || request.int("SessionEpoch") <= 0 {
@@ -379,7 +393,7 @@ fn with_session(
     for (_, element) in refused {
         fetch_api::remember(&mut all, element);
     }
-    sessions.keep(key, &client.principal, generation, all.clone());
+    sessions.go_on(&key, Some(all.clone()), asked);
     all.into_iter()
         .map(|element| ("Responses", element))
         .collect()

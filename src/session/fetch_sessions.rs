@@ -6,9 +6,10 @@
 //! policies it was judged by; anything else answers FETCH_SESSION_ID_NOT_FOUND, and the client
 //! begins a full fetch that is judged afresh.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::asked::{Asked, NAMES_BYTES_MAX};
 use crate::broker::BrokerAddr;
 use crate::principal::Principal;
 use crate::wire::tree::StructNode;
@@ -43,6 +44,24 @@ struct Session {
     /// Elements of the answer for partitions that were refused and never reached the broker:
     /// a broker repeats such errors in every answer of the session.
     refused: Vec<StructNode>,
+    /// Topics that were ever asked for in it, those included that it has forgotten since: what
+    /// a request that names none of them may be answered with.
+    topics: HashSet<Box<str>>,
+    /// How many bytes their names have.
+    bytes: usize,
+}
+
+impl Session {
+    /// Remembers topics; `false`: there are too many.
+    fn add(&mut self, asked: &Asked) -> bool {
+        for name in asked.topics() {
+            if !self.topics.contains(name) {
+                self.bytes += name.len();
+                self.topics.insert(name.into());
+            }
+        }
+        self.bytes <= NAMES_BYTES_MAX
+    }
 }
 
 impl FetchSessions {
@@ -62,25 +81,28 @@ impl FetchSessions {
         same.then(|| session.refused.clone())
     }
 
-    /// A session was opened, or went on with other refused partitions.
-    pub fn keep(
+    /// A session was opened for what was asked.
+    pub fn open(
         &self,
         key: SessionKey,
         principal: &Principal,
         generation: u64,
         refused: Vec<StructNode>,
+        asked: &Asked,
     ) {
         let mut table = self.lock();
-        if refused.len() > REFUSED_TOPICS_MAX {
-            table.sessions.remove(&key);
-            return;
-        }
-        let session = Session {
+        let mut session = Session {
             principal: principal.name.clone(),
             tenant: principal.tenant.clone(),
             generation,
             refused,
+            topics: HashSet::new(),
+            bytes: 0,
         };
+        if session.refused.len() > REFUSED_TOPICS_MAX || !session.add(asked) {
+            table.sessions.remove(&key);
+            return;
+        }
         if table.sessions.insert(key.clone(), session).is_none() {
             table.order.push_back(key);
         }
@@ -90,6 +112,35 @@ impl FetchSessions {
             };
             table.sessions.remove(&oldest);
         }
+    }
+
+    /// A session goes on with more topics, and with other refused partitions if `refused` says so.
+    pub fn go_on(&self, key: &SessionKey, refused: Option<Vec<StructNode>>, asked: &Asked) {
+        let mut table = self.lock();
+        let Some(session) = table.sessions.get_mut(key) else {
+            return;
+        };
+        if let Some(refused) = refused {
+            session.refused = refused;
+        }
+        if session.refused.len() > REFUSED_TOPICS_MAX || !session.add(asked) {
+            table.sessions.remove(key);
+        }
+    }
+
+    /// A topic of the session for which `may_read` is false. `Some(None)`: the session is not
+    /// remembered, so that nobody can tell.
+    pub fn unreadable(
+        &self,
+        key: &SessionKey,
+        may_read: impl Fn(&str) -> bool,
+    ) -> Option<Option<Box<str>>> {
+        let table = self.lock();
+        let Some(session) = table.sessions.get(key) else {
+            return Some(None);
+        };
+        let lost = session.topics.iter().find(|name| !may_read(name));
+        lost.map(|name| Some(name.clone()))
     }
 
     /// The session has ended.
@@ -115,6 +166,7 @@ impl FetchSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::model::{Operation, ResourceKind};
     use crate::principal::Proof;
 
     fn principal(name: &str) -> Principal {
@@ -140,7 +192,7 @@ mod tests {
             )
         };
         let (a, b) = (principal("User:a"), principal("User:b"));
-        sessions.keep(key(1, 7), &a, 1, Vec::new());
+        sessions.open(key(1, 7), &a, 1, Vec::new(), &Asked::default());
         assert!(sessions.refused(&key(1, 7), &a, 1).is_some());
         assert!(
             sessions.refused(&key(1, 7), &b, 1).is_none(),
@@ -159,11 +211,42 @@ mod tests {
     }
 
     #[test]
+    fn a_session_knows_every_topic_it_was_asked_for() {
+        let sessions = FetchSessions::default();
+        let broker = BrokerAddr {
+            host: "b".into(),
+            port: 1,
+        };
+        let (key, a) = ((broker, 7), principal("User:a"));
+        let asked = |names: &[&str]| {
+            let mut asked = Asked::default();
+            for name in names {
+                asked.add(Operation::Read, ResourceKind::Topic, name);
+            }
+            asked
+        };
+        assert_eq!(sessions.unreadable(&key, |_| true), Some(None));
+        sessions.open(key.clone(), &a, 1, Vec::new(), &asked(&["one"]));
+        sessions.go_on(&key, None, &asked(&["two", "one"]));
+        assert_eq!(sessions.unreadable(&key, |_| true), None);
+        for lost in ["one", "two"] {
+            let found = sessions.unreadable(&key, |name| name != lost);
+            assert_eq!(found, Some(Some(lost.into())));
+        }
+        // One with more topics than are remembered is not known any more.
+        for number in 0..2_000 {
+            let name = format!("{number:0200}");
+            sessions.go_on(&key, None, &asked(&[&name]));
+        }
+        assert!(sessions.refused(&key, &a, 1).is_none());
+    }
+
+    #[test]
     fn the_table_is_bounded() {
         let sessions = FetchSessions::default();
         let a = principal("User:a");
         for id in 0..SESSIONS_MAX as i32 + 10 {
-            sessions.keep(
+            sessions.open(
                 (
                     BrokerAddr {
                         host: "b".into(),
@@ -174,6 +257,7 @@ mod tests {
                 &a,
                 1,
                 Vec::new(),
+                &Asked::default(),
             );
         }
         assert_eq!(sessions.len(), SESSIONS_MAX);

@@ -6,9 +6,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::asked::Asked;
 use crate::apis::Api;
 use crate::telemetry::Outcome;
 use crate::wire::tree::StructNode;
+
+/// From how many milliseconds on a broker is said to wait: as long as Kafka's clients let a Fetch
+/// wait unless told otherwise, so that theirs is a short one.
+pub const LONG_WAIT_MS: u32 = 500;
 
 /// One answer that is owed.
 #[derive(Debug)]
@@ -43,6 +48,20 @@ pub struct Expect {
     pub refused: Vec<(&'static str, StructNode)>,
     /// What is to be done with the answer.
     pub work: Work,
+    /// How long the broker may keep the answer back until something happens, in milliseconds.
+    pub waits_ms: u32,
+    /// What was allowed.
+    pub asked: Asked,
+    /// By which policies; also by later ones that have changed nothing.
+    pub generation: u64,
+}
+
+impl Expect {
+    /// Whether the broker may let the answer wait for long. It does not look at what was sent
+    /// behind the request meanwhile.
+    pub fn waits_long(&self) -> bool {
+        self.waits_ms > LONG_WAIT_MS
+    }
 }
 
 /// What is to be done with an answer.
@@ -74,6 +93,8 @@ pub struct FetchWork {
 pub struct InFlight {
     owed: VecDeque<Owed>,
     max: usize,
+    /// How many of them may wait for long.
+    waiting: usize,
 }
 
 impl InFlight {
@@ -82,6 +103,7 @@ impl InFlight {
         InFlight {
             owed: VecDeque::new(),
             max: max.max(1),
+            waiting: 0,
         }
     }
 
@@ -103,6 +125,7 @@ impl InFlight {
     /// Remembers an answer that is owed, behind all others.
     pub fn push(&mut self, owed: Owed) {
         debug_assert!(self.has_room(), "callers wait for room");
+        self.waiting += usize::from(waits_long(&owed));
         self.owed.push_back(owed);
     }
 
@@ -118,8 +141,28 @@ impl InFlight {
 
     /// Takes the answer that is due next.
     pub fn pop(&mut self) -> Option<Owed> {
-        self.owed.pop_front()
+        let owed = self.owed.pop_front()?;
+        self.waiting -= usize::from(waits_long(&owed));
+        Some(owed)
     }
+
+    /// Whether the broker may be waiting, and not look at what follows.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// The answers that the broker will send, in order; each with whether it is due next.
+    pub fn expected(&mut self) -> impl Iterator<Item = (bool, &mut Expect)> {
+        let owed = self.owed.iter_mut().enumerate();
+        owed.filter_map(|(at, owed)| match owed {
+            Owed::Broker(expect) => Some((at == 0, &mut **expect)),
+            _ => None,
+        })
+    }
+}
+
+fn waits_long(owed: &Owed) -> bool {
+    matches!(owed, Owed::Broker(expect) if expect.waits_long())
 }
 
 #[cfg(test)]

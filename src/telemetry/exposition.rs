@@ -95,7 +95,7 @@ fn series(store: &Store, metric: &Metric, page: &mut Page) {
                 page.sample(metric, "", &[], bytes);
             }
         }
-        names::REQUESTS | names::REFUSALS => requests(store, metric, page),
+        names::REQUESTS | names::REFUSALS | names::REVOCATIONS => requests(store, metric, page),
         names::BYTES | names::SCHEMA_VIOLATIONS | names::THROTTLE | names::CONNECTIONS => {
             tenants(store, metric, page);
         }
@@ -196,6 +196,13 @@ fn requests(store: &Store, metric: &Metric, page: &mut Page) {
         for (slot, cells) in tenant.apis.iter().enumerate() {
             let Some(cells) = cells.get() else { continue };
             let api = store.slot_name(slot);
+            if *metric == names::REVOCATIONS {
+                match cells.revocations.load(Relaxed) {
+                    0 => {}
+                    value => page.sample(metric, "", &[&tenant.name, api], value),
+                }
+                continue;
+            }
             let mut write = |label: &str, cell: &AtomicU64| match cell.load(Relaxed) {
                 0 => {}
                 value => page.sample(metric, "", &[&tenant.name, api, label], value),

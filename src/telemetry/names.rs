@@ -75,6 +75,9 @@ metrics! {
         "Bytes of Kafka frames: `in` from clients, `out` to clients.";
     REFUSALS: Counter Count "kordon_refusals_total" ["tenant", "api", "reason"]
         "Refusals, whole requests and parts of them, by reason.";
+    REVOCATIONS: Counter Count "kordon_revocations_total" ["tenant", "api"]
+        "Requests that waited for their answer when policies took the right to it: answered \
+         without it, or their connection ended.";
     CONNECTIONS: Gauge Count "kordon_connections" ["tenant", "listener"]
         "Client connections now open.";
     SCHEMA_VIOLATIONS: Counter Count "kordon_schema_violations_total" ["tenant", "action"]

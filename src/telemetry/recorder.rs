@@ -242,6 +242,11 @@ impl ConnectionMetrics {
         add(&self.tenant.api(api_key).refusals[reason as usize], 1);
     }
 
+    /// An answer was owed when policies took the right to it: it is not given.
+    pub fn revocation(&self, api_key: i16) {
+        add(&self.tenant.api(api_key).revocations, 1);
+    }
+
     /// From the last byte of a request read to the last byte of its answer written.
     pub fn duration(&self, api_key: i16, duration: Duration) {
         self.store.durations[store::slot(api_key)]

@@ -87,6 +87,8 @@ pub(super) struct ApiCells {
     pub requests: [AtomicU64; Outcome::COUNT],
     /// By reason.
     pub refusals: [AtomicU64; Reason::COUNT],
+    /// Answers that were owed when their right was taken.
+    pub revocations: AtomicU64,
 }
 
 /// Observations in fixed buckets: two additions each, 136 bytes, whatever is observed.

@@ -18,6 +18,7 @@ mod passage;
 mod passwords;
 mod policy;
 mod quota;
+mod revocation;
 mod rotation;
 mod routing;
 mod schema;

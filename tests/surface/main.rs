@@ -2,8 +2,8 @@
 //! API, version by version, permission by permission, over bare sockets.
 //!
 //! `cargo test --test surface` runs every scenario; words select some (`sweep`, `frames`,
-//! `refusals`, `threats`, `sasl`). A word that names none of them selects nothing. `--every`: no
-//! sequence of `sasl` is left out; `--seed NUMBER`: those that were left out then.
+//! `refusals`, `threats`, `revocation`, `sasl`). A word that names none of them selects nothing.
+//! `--every`: no sequence of `sasl` is left out; `--seed NUMBER`: those that were left out then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../lab/mod.rs"]
@@ -14,6 +14,7 @@ mod body;
 mod compare;
 mod frames;
 mod refusals;
+mod revocation;
 mod sasl;
 mod sasl_every;
 mod sasl_words;
@@ -30,10 +31,11 @@ use std::time::Instant;
 use tally::Tally;
 
 type Scenario = fn(&mut Stage, &mut Tally);
-const SCENARIOS: [(&str, Scenario); 4] = [
+const SCENARIOS: [(&str, Scenario); 5] = [
     ("sweep", sweep::run),
     ("refusals", refusals::run),
     ("threats", threats::run),
+    ("revocation", revocation::run),
     // Last: what it produces, only Kordon's broker has.
     ("frames", frames::run),
 ];

@@ -93,7 +93,7 @@ fn policies(config: &Arc<Config>) -> Unit {
             }
             let loaded = new.loaded;
             tracing::info!(digest = new.digest, generation, "policies in force");
-            proxy.snapshot.store(Arc::new(new));
+            proxy.enforce(new);
             let in_force = PolicyInForce { generation, loaded };
             proxy.recorder.policy_in_force(in_force);
         },

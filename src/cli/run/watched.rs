@@ -124,6 +124,7 @@ impl Watched {
     /// Looks at every unit; `force`: makes each again, changed or not.
     pub(super) fn look(&self, force: bool) {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        self.proxy.sweep();
         for unit in units.iter_mut() {
             if unit.look(force, &self.proxy, &self.readiness) {
                 self.has_changed.store(true, Ordering::Relaxed);

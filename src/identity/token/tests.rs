@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeySize, PublicKeyComponents};
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::identity::settings::TokenSource;

@@ -207,17 +207,18 @@ async fn readable_waits_for_bytes_and_sees_those_that_are_buffered() {
     for (mut near, mut far) in [plain_pair().await, tls_pair().await] {
         // Given silence, readable waits, split or not.
         let brief = Duration::from_millis(30);
+        assert!(timeout(brief, far.arrival()).await.is_err());
         // (A first readiness may be false without TLS; a read that finds nothing ends it.)
-        let _ = timeout(brief, far.readable()).await;
+        let _ = timeout(brief, far.split().0.readable()).await;
         let error = far.split().0.try_read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        assert!(timeout(brief, far.readable()).await.is_err());
         assert!(timeout(brief, far.split().0.readable()).await.is_err());
         // When some bytes arrive and one of them is read
         near.write_all(b"some bytes").await.unwrap();
         near.flush().await.unwrap();
-        timeout(LIMIT, far.readable()).await.unwrap().unwrap();
+        assert!(timeout(LIMIT, far.arrival()).await.unwrap().unwrap());
         let (mut reading, _) = far.split();
+        timeout(LIMIT, reading.readable()).await.unwrap().unwrap();
         assert_eq!(reading.try_read(&mut [0]).unwrap(), 1);
         // Then the rest is still announced, though the socket stays silent.
         timeout(LIMIT, reading.readable()).await.unwrap().unwrap();
@@ -233,14 +234,22 @@ async fn readable_waits_for_bytes_and_sees_those_that_are_buffered() {
 async fn the_end_is_an_end_with_and_without_farewell() {
     for (mut near, mut far) in [plain_pair().await, tls_pair().await] {
         near.shutdown().await.unwrap();
-        timeout(LIMIT, far.readable()).await.unwrap().unwrap();
+        assert!(!timeout(LIMIT, far.arrival()).await.unwrap().unwrap());
+        timeout(LIMIT, far.split().0.readable())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(far.split().0.try_read(&mut [0]).unwrap(), 0);
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
     }
     // A socket closed under the TLS session: no `close_notify`.
     let (near, mut far) = tls_pair().await;
     drop(near);
-    timeout(LIMIT, far.readable()).await.unwrap().unwrap();
+    assert!(!timeout(LIMIT, far.arrival()).await.unwrap().unwrap());
+    timeout(LIMIT, far.split().0.readable())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(far.split().0.try_read(&mut [0]).unwrap(), 0);
     assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
 }

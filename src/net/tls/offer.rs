@@ -7,9 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{Error, ServerConfig};
+use rustls::{CipherSuite, Error, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
@@ -44,7 +45,7 @@ impl Offer {
     /// Reads the files that `settings` name.
     pub fn load(settings: &ServerTls) -> Result<Offer, TlsError> {
         let broken = |error: Error| TlsError::new(error.to_string());
-        let builder = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(cheapest_first())
             .with_protocol_versions(VERSIONS)
             .map_err(broken)?;
         let (verifier, lists_expire) = match client_verifier(settings)? {
@@ -65,6 +66,8 @@ impl Offer {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(Tickets::new().map_err(broken)?);
         config.send_tls13_tickets = 1;
+        // Ours is the choice among what a client offers, see `cheapest_first`.
+        config.ignore_client_order = true;
         Ok(Offer {
             config: Arc::new(config),
             expires,
@@ -103,6 +106,25 @@ impl Offer {
         let now = UnixTime::since_unix_epoch(clock::since_epoch(now));
         verifier.verify_client_cert(leaf, rest, now).map(|_| ())
     }
+}
+
+/// The suites of rustls, those with AES-128 and SHA-256 in front of those with AES-256 and SHA-384:
+/// most processors compute SHA-256 in hardware and SHA-384 not, and a resumed handshake is mostly
+/// hashing. A client that offers only the others gets one of them.
+fn cheapest_first() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    // Stable: what is alike stays in rustls' own order.
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| match suite.suite() {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => 0,
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => 1,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => 2,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 3,
+            _ => 4,
+        });
+    Arc::new(provider)
 }
 
 /// When a certificate ends; `None`: it cannot be read, or ends before 1970.

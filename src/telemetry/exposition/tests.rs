@@ -27,6 +27,7 @@ fn full() -> Recorder {
         for &reason in Reason::ALL {
             connection.refusal(1, reason);
         }
+        connection.revocation(1);
         connection.request(10_000, Outcome::Closed);
         connection.duration(1, Duration::from_micros(1_500));
         connection.duration(1, Duration::from_secs(61));

@@ -419,7 +419,9 @@ impl Lab {
 
     /// The same for policies that may not come into force.
     pub fn reload_in_vain(&self, policy: &str) {
-        fs::write(self.path("policies/base.yaml"), policy).unwrap();
+        // In one step: the files are watched as well, and half a file is other policies.
+        fs::write(self.path("policies/.new"), policy).unwrap();
+        fs::rename(self.path("policies/.new"), self.path("policies/base.yaml")).unwrap();
         match &self.process {
             Process::Inside(running) => running.as_ref().unwrap().reload(),
             Process::Child(_) => self.signal("HUP"),

@@ -4,6 +4,7 @@ use super::*;
 use std::sync::atomic::AtomicUsize;
 
 use crate::identity::issuers::{AskKeys, AskToken, Asked, Issuer, Issuers, Pending};
+use crate::identity::json::parse_object;
 
 const PROD: &str = "https://idp.example/realms/prod";
 const PARTNER: &str = "https://partner.example";
@@ -161,10 +162,15 @@ fn a_prefix_does_not_make_a_bad_name_good() {
 struct Says(Result<Value, TokenError>, AtomicUsize);
 
 impl AskToken for Says {
-    fn ask<'a>(&'a self, _: &'a str) -> Pending<'a, Result<Arc<Map<String, Value>>, TokenError>> {
+    fn ask<'a>(&'a self, _: &'a str) -> Pending<'a, Result<Arc<Object<'static>>, TokenError>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         let answer = self.0.clone();
-        Box::pin(async move { Ok(Arc::new(answer?.as_object().unwrap().clone())) })
+        Box::pin(async move {
+            let text = answer?.to_string();
+            Ok(Arc::new(
+                parse_object(text.as_bytes()).unwrap().into_owned(),
+            ))
+        })
     }
 }
 

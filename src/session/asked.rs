@@ -1,0 +1,244 @@
+//! What a request was allowed, for as long as its answer is owed: when policies change, the same
+//! questions are put to the new ones. A few short copies for each request into memory that the
+//! thread keeps for the next; nothing else happens unless policies change.
+
+use std::cell::RefCell;
+
+use crate::policy::View;
+use crate::policy::model::{Decision, Operation, ResourceKind};
+
+/// Most bytes of names that are remembered for one request (thousands of topics). Of a request
+/// with more nobody can say later that it is still allowed.
+pub const NAMES_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes of names for which memory is kept for the next request.
+const KEPT_BYTES_MAX: usize = 4 * 1024;
+/// Most questions for which it is.
+const KEPT_GRANTS_MAX: usize = 128;
+/// Memories that a thread keeps.
+const KEPT_MAX: usize = 256;
+
+thread_local! {
+    static POOL: RefCell<Vec<(Vec<Grant>, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One question that was answered with yes. Its name is the next `bytes` of the names.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    operation: Operation,
+    kind: ResourceKind,
+    extent: Extent,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    /// A resource with a name of so many bytes.
+    Name(usize),
+    /// Any resource of the kind.
+    Any,
+    /// Every resource of the kind.
+    All,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Asked {
+    grants: Vec<Grant>,
+    names: String,
+    /// Something did not find room.
+    is_cut: bool,
+}
+
+/// What is no longer allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// What had been asked for.
+    pub operation: Operation,
+    /// On what kind of resource.
+    pub kind: ResourceKind,
+    /// On which; empty: on any or all of the kind, or too many to remember.
+    pub name: String,
+    /// What the new policies say.
+    pub decision: Decision,
+}
+
+impl Asked {
+    /// This was allowed on the resource of this name.
+    pub fn add(&mut self, operation: Operation, kind: ResourceKind, name: &str) {
+        if self.names.len() + name.len() > NAMES_BYTES_MAX {
+            self.is_cut = true;
+            return;
+        }
+        self.push(operation, kind, Extent::Name(name.len()));
+        self.names.push_str(name);
+    }
+
+    /// This was allowed on some resource of the kind.
+    pub fn add_any(&mut self, operation: Operation, kind: ResourceKind) {
+        self.push(operation, kind, Extent::Any);
+    }
+
+    /// This was allowed on every resource of the kind.
+    pub fn add_all(&mut self, operation: Operation, kind: ResourceKind) {
+        self.push(operation, kind, Extent::All);
+    }
+
+    fn push(&mut self, operation: Operation, kind: ResourceKind, extent: Extent) {
+        if self.grants.capacity() == 0
+            && let Some((grants, names)) = POOL.with_borrow_mut(Vec::pop)
+        {
+            (self.grants, self.names) = (grants, names);
+        }
+        // Empty names cost no bytes of names.
+        if self.grants.len() >= NAMES_BYTES_MAX {
+            self.is_cut = true;
+            return;
+        }
+        self.grants.push(Grant {
+            operation,
+            kind,
+            extent,
+        });
+    }
+
+    /// Whether nothing was asked that needed a permission.
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty() && !self.is_cut
+    }
+
+    /// The names of the topics.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        let named = self.named().filter(|(grant, _)| {
+            grant.kind == ResourceKind::Topic && matches!(grant.extent, Extent::Name(_))
+        });
+        named.map(|(_, name)| name)
+    }
+
+    /// The questions with their names; those without one have an empty one.
+    fn named(&self) -> impl Iterator<Item = (&Grant, &str)> {
+        let mut at = 0;
+        self.grants.iter().map(move |grant| {
+            let from = at;
+            if let Extent::Name(bytes) = grant.extent {
+                at += bytes;
+            }
+            (grant, self.names.get(from..at).unwrap_or_default())
+        })
+    }
+
+    /// The first thing that these rules do not allow.
+    pub fn lost(&self, view: &View) -> Option<Lost> {
+        for (grant, name) in self.named() {
+            let (operation, kind) = (grant.operation, grant.kind);
+            let decision = match grant.extent {
+                Extent::Name(_) => view.decide(operation, kind, name),
+                Extent::Any => view.decide_any(operation, kind),
+                Extent::All if view.allows_all(operation, kind) => continue,
+                Extent::All => NOBODY_KNOWS,
+            };
+            if !decision.allowed {
+                return Some(Lost {
+                    operation,
+                    kind,
+                    name: name.to_owned(),
+                    decision,
+                });
+            }
+        }
+        self.is_cut.then_some(Lost {
+            operation: Operation::Read,
+            kind: ResourceKind::Topic,
+            name: String::new(),
+            decision: NOBODY_KNOWS,
+        })
+    }
+}
+
+/// Not allowed, by no rule in particular.
+const NOBODY_KNOWS: Decision = Decision {
+    allowed: false,
+    rule: None,
+};
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let kept = 1..=KEPT_GRANTS_MAX;
+        if !kept.contains(&self.grants.capacity()) || self.names.capacity() > KEPT_BYTES_MAX {
+            return;
+        }
+        let (mut grants, mut names) = (
+            std::mem::take(&mut self.grants),
+            std::mem::take(&mut self.names),
+        );
+        grants.clear();
+        names.clear();
+        // Fails only while the thread ends.
+        let _ = POOL.try_with(|pool| {
+            if let Ok(mut pool) = pool.try_borrow_mut()
+                && pool.len() < KEPT_MAX
+            {
+                pool.push((grants, names));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::PolicySet;
+    use crate::policy::model::Subject;
+    use crate::principal::{Principal, Proof};
+
+    /// What a subject sees of no rules at all: everything is refused.
+    fn nothing() -> View {
+        let principal = Principal {
+            name: "User:a".into(),
+            tenant: "".into(),
+            groups: [].into(),
+            proof: Proof::Static,
+            expires_at: None,
+        };
+        PolicySet::default().view(&Subject {
+            principal: &principal,
+            host: [127, 0, 0, 1].into(),
+        })
+    }
+
+    #[test]
+    fn what_is_lost_is_named_and_what_needs_nothing_loses_nothing() {
+        let mut asked = Asked::default();
+        assert!(asked.is_empty() && asked.lost(&nothing()).is_none());
+        asked.add(Operation::Read, ResourceKind::Group, "g");
+        asked.add(Operation::Read, ResourceKind::Topic, "");
+        asked.add(Operation::Write, ResourceKind::Topic, "täglich");
+        asked.add_any(Operation::Write, ResourceKind::Topic);
+        assert_eq!(asked.topics().collect::<Vec<_>>(), ["", "täglich"]);
+        let lost = asked.lost(&nothing()).unwrap();
+        assert_eq!((&*lost.name, lost.kind), ("g", ResourceKind::Group));
+    }
+
+    #[test]
+    fn a_request_with_more_names_than_are_remembered_is_not_said_to_be_allowed() {
+        let mut asked = Asked::default();
+        let name = "x".repeat(249);
+        for _ in 0..2_000 {
+            asked.add(Operation::Read, ResourceKind::Topic, &name);
+        }
+        assert!(asked.is_cut && asked.names.len() <= NAMES_BYTES_MAX);
+        let mut many = Asked::default();
+        for _ in 0..NAMES_BYTES_MAX + 2 {
+            many.add(Operation::Read, ResourceKind::Topic, "");
+        }
+        assert!(many.is_cut);
+    }
+
+    #[test]
+    fn memory_comes_back_empty() {
+        let mut first = Asked::default();
+        first.add(Operation::Read, ResourceKind::Topic, "a");
+        drop(first);
+        let mut second = Asked::default();
+        second.add(Operation::Read, ResourceKind::Topic, "b");
+        assert_eq!(second.topics().collect::<Vec<_>>(), ["b"]);
+    }
+}
