@@ -45,6 +45,7 @@ tiers='
   identity   11 full
   faults      8 full
   surface     7 full
+  threats     4 full
   conformance 8 full
   fuzz       12 full
   bench      16 full
@@ -125,7 +126,7 @@ tier_helm() {
   fi
   chart
 }
-tier_real() { cargo test --locked --test real -- matrix old leaders term; }
+tier_real() { cargo test --locked --test real -- matrix old audit leaders term; }
 tier_identity() { cargo test --locked --test real -- identity reauth; }
 # Five clients under load on a machine that others may use: what fails is said, and tried once more.
 tier_faults() {
@@ -134,6 +135,7 @@ tier_faults() {
   cargo test --locked --test real -- faults
 }
 tier_surface() { cargo test --locked --test surface -- --seed "${KORDON_SEED:-7}"; }
+tier_threats() { cargo test --locked --test threats; }
 # One seed here, so that a change is judged by what it changes; others by hand.
 tier_conformance() { cargo test --locked --test conformance -- --seed "${KORDON_SEED:-7}"; }
 # libFuzzer is C++.

@@ -481,6 +481,57 @@ fn module_names_say_something() {
     report("names that say nothing", &found);
 }
 
+/// How many rows the list of threats has.
+const THREATS: usize = 40;
+
+/// A row of `tests/threats.md` is a line with its number, then a line for each test: the folder it
+/// is in, and its name; or `none:` and the reason.
+#[test]
+fn every_threat_has_its_tests_or_a_reason() {
+    let list = fs::read_to_string(root().join("tests/threats.md")).unwrap();
+    let mut rows: Vec<(usize, Vec<(&str, &str)>)> = Vec::new();
+    for line in list.lines() {
+        let number = line.split_once(". ").and_then(|(n, _)| n.parse().ok());
+        if let Some(number) = number {
+            rows.push((number, Vec::new()));
+        } else if let Some(entry) = line.strip_prefix("   - ") {
+            rows.last_mut().unwrap().1.extend(entry.split_once(": "));
+        }
+    }
+    let numbers: Vec<usize> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=THREATS).collect::<Vec<_>>());
+    let tests = ["threats", "surface", "it"].map(|home| (home, rust(&[&format!("tests/{home}")])));
+    let units = [("src", rust(&["src"]))];
+    let homes: Vec<_> = tests.iter().chain(&units).collect();
+    let mut found = Vec::new();
+    for (number, entries) in rows {
+        if entries.is_empty() {
+            found.push(format!("row {number}: neither a test nor a reason"));
+        }
+        for (home, what) in entries {
+            if home == "none" {
+                if what.split_whitespace().count() < 8 {
+                    found.push(format!("row {number}: that is no reason: {what}"));
+                }
+                continue;
+            }
+            let name = what.trim_matches('`');
+            if !format!("_{name}").contains(&format!("_t{number:02}_")) {
+                found.push(format!("row {number}: `{name}` is not named after it"));
+            }
+            let Some((_, sources)) = homes.iter().find(|(known, _)| *known == home) else {
+                found.push(format!("row {number}: no tests are in `{home}`"));
+                continue;
+            };
+            let written = format!("fn {name}(");
+            if !sources.iter().any(|source| source.text.contains(&written)) {
+                found.push(format!("row {number}: `{name}` is not in {home}"));
+            }
+        }
+    }
+    report("tests/threats.md", &found);
+}
+
 /// Where packages come from is the setting of each machine, never of the project: a mirror's
 /// address in a lock file breaks everybody else's build.
 #[test]

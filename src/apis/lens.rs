@@ -4,6 +4,7 @@
 //! entities into an error answer.
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
+use crate::policy::rule::AccessPolicy;
 use crate::topic_rules::Change;
 use crate::wire::layout::{Field, Role, Struct};
 use crate::wire::primitive::WireError;
@@ -37,6 +38,18 @@ pub trait Guard {
 
     /// Whether topic rules let a broker make this topic by itself, with the cluster's defaults.
     fn may_appear(&mut self, topic: &str) -> bool;
+
+    /// The rules themselves; `None`: they are the broker's.
+    fn rules(&self) -> Option<InForce<'_>>;
+}
+
+/// The access rules in force.
+#[derive(Clone, Copy, Debug)]
+pub struct InForce<'a> {
+    /// What they say.
+    pub policies: &'a [AccessPolicy],
+    /// Where their files are, as the configuration writes it.
+    pub path: &'a str,
 }
 
 /// Why a request goes no further.
@@ -44,6 +57,8 @@ pub trait Guard {
 pub enum Refusal {
     /// It is answered here.
     Answer(StructNode),
+    /// It is allowed, and this is the answer: nobody else has to be asked.
+    Served(StructNode),
     /// The connection ends, as at a broker.
     Close(&'static str),
 }
@@ -65,6 +80,8 @@ pub struct Question<'a> {
     /// The version in which the broker is asked: the request's own, or a newer one that can say
     /// what judging needs said. Its answer is then written in the request's version.
     pub ask_version: i16,
+    /// Why what the rules allow is refused all the same.
+    pub unsupported: Option<&'static str>,
 }
 
 /// An answer on its way back.
@@ -93,6 +110,7 @@ impl<'a> Question<'a> {
             refused: Vec::new(),
             changed: false,
             ask_version: version,
+            unsupported: None,
         }
     }
 
@@ -571,6 +589,10 @@ mod tests {
 
         fn may_appear(&mut self, _: &str) -> bool {
             true
+        }
+
+        fn rules(&self) -> Option<InForce<'_>> {
+            None
         }
     }
 

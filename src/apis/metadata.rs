@@ -1,7 +1,7 @@
 //! Metadata and DescribeTopicPartitions: what exists, shown only to who may describe it.
 
 use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
-use super::lens::{Answered, Question, Refusal};
+use super::lens::{Answered, Guard, Question, Refusal};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
@@ -184,4 +184,48 @@ pub(super) fn filter_partitions(a: &mut Answered) {
             topic.text("Name").unwrap_or_default(),
         )
     });
+}
+
+/// Where a listing goes on, by the name and the partition that were not told.
+#[derive(Debug)]
+pub struct Cursor {
+    topic: Box<str>,
+    partition: i64,
+}
+
+/// A broker, which reads for the proxy's identity, ends a page where the next topic begins: if that
+/// one may not be described, the page tells a name that no topic has, and the true place is kept
+/// for the request that brings it back (threat 15).
+pub fn hide_cursor(response: &mut StructNode, guard: &mut dyn Guard) -> Option<Cursor> {
+    if !response.has("NextCursor") {
+        return None;
+    }
+    let next = response.nested_mut("NextCursor")?;
+    let topic = next.text("TopicName").unwrap_or_default();
+    if guard.sees(Operation::Describe, ResourceKind::Topic, topic) {
+        return None;
+    }
+    let kept = Cursor {
+        topic: topic.into(),
+        partition: next.int("PartitionIndex"),
+    };
+    next.set_text("TopicName", Some(NO_SUCH_TOPIC))
+        .set_int("PartitionIndex", 0);
+    Some(kept)
+}
+
+/// Puts what was kept in the place of that name; whether it stood there.
+pub fn show_cursor(request: &mut StructNode, kept: &Cursor) -> bool {
+    if !request.has("Cursor") {
+        return false;
+    }
+    match request.nested_mut("Cursor") {
+        Some(cursor) if cursor.text("TopicName") == Some(NO_SUCH_TOPIC) => {
+            cursor
+                .set_text("TopicName", Some(&kept.topic))
+                .set_int("PartitionIndex", kept.partition);
+            true
+        }
+        _ => false,
+    }
 }

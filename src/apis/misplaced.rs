@@ -49,7 +49,7 @@ pub fn answer(question: &Question) -> Option<StructNode> {
         Some(response) => response,
         None => match question.refuse(ILLEGAL_SASL_STATE) {
             Refusal::Answer(response) => response,
-            Refusal::Close(_) => return None,
+            Refusal::Served(_) | Refusal::Close(_) => return None,
         },
     };
     defaults(question, &mut response);

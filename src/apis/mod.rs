@@ -12,6 +12,7 @@ pub mod produce;
 pub mod table;
 pub mod versions;
 
+mod acls;
 mod cluster;
 mod configs;
 mod groups;
@@ -21,7 +22,8 @@ mod topics;
 mod transactions;
 
 pub use layouts::{KEYS, layout};
-pub use lens::{Answered, Guard, Question, Refusal};
+pub use lens::{Answered, Guard, InForce, Question, Refusal};
+pub use metadata::{Cursor, hide_cursor, show_cursor};
 
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Layout, Role, Struct, Versions};
@@ -72,6 +74,13 @@ pub enum Access {
     Named(fn(&mut Question) -> Result<(), Refusal>),
     /// Never forwarded: answered with this error code, and why.
     Answered(i16, &'static str),
+    /// The rules themselves: one operation on the cluster, and what becomes of the request where
+    /// rules are in force here; elsewhere they are the broker's, which is asked.
+    Rules(
+        Operation,
+        fn(&mut Question, Operation) -> Result<(), Refusal>,
+        &'static str,
+    ),
 }
 
 /// Where the error code of a wholly refused request stands.

@@ -2,13 +2,14 @@
 //! included. Versions are the stable ones of Kafka 4.3, reviewed; a test holds them against the
 //! layouts, so that a new version is an error until somebody has read what it changes.
 
-use super::Access::{Answered as Reply, Cluster, Named, Never, Open};
+use super::Access::{Answered as Reply, Cluster, Named, Never, Open, Rules};
 use super::Phase::{BrokerOnly, Client, Handshake, Retired};
 use super::Refuse::{Each, Own, Top, TopAndEach, Unused};
 use super::errors::DELEGATION_TOKEN_AUTH_DISABLED;
 use super::{Access, Api, KEYS, Phase, Refuse};
-use super::{cluster, configs, fetch, groups, metadata, produce, rules, topics};
-use super::{transactions, versions};
+use super::{
+    acls, cluster, configs, fetch, groups, metadata, produce, rules, topics, transactions, versions,
+};
 use crate::policy::model::Operation::{
     Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write,
 };
@@ -21,6 +22,8 @@ const CONTROLLER: &str = "brokers talk to controllers";
 const GONE: &str = "gone with ZooKeeper";
 const TOKENS: &str =
     "a delegation token made through a shared identity would carry that identity's power";
+const LISTED: &str = "answered from the policies in force";
+const FILES: &str = "refused with error 44: ACLs are policy files";
 const TELEMETRY: &str = "a broker asks no permission either; metrics go to the broker's plugin";
 
 /// One row.
@@ -111,9 +114,11 @@ pub static TABLE: [Api; KEYS] = [
         q.need(Read, Group, "GroupId")?;
         q.strip_topics("Topics", Read, "Topics")
     }), Each("Topics", "Topics")),
-    row(29, "DescribeAcls", (1, 3), Client, Cluster(Describe), Top),
-    row(30, "CreateAcls", (1, 3), Client, Cluster(Alter), Each("Creations", "Results")),
-    row(31, "DeleteAcls", (1, 3), Client, Cluster(Alter), Each("Filters", "FilterResults")),
+    row(29, "DescribeAcls", (1, 3), Client, Rules(Describe, acls::describe, LISTED), Top),
+    row(30, "CreateAcls", (1, 3), Client, Rules(Alter, acls::create, FILES),
+        Each("Creations", "Results")),
+    row(31, "DeleteAcls", (1, 3), Client, Rules(Alter, acls::delete, FILES),
+        Each("Filters", "FilterResults")),
     row(32, "DescribeConfigs", (1, 4), Client, Named(configs::describe), Unused)
         .filtered(configs::hide_addresses),
     row(33, "AlterConfigs", (0, 2), Client, Named(configs::alter), Unused),
@@ -266,7 +271,7 @@ mod tests {
     #[test]
     fn a_row_that_judges_can_refuse() {
         for api in &TABLE {
-            if matches!(api.access, Cluster(_) | Reply(..)) {
+            if matches!(api.access, Cluster(_) | Reply(..) | Rules(..)) {
                 assert!(!matches!(api.refuse, Unused), "{}", api.name);
             }
             assert_eq!(

@@ -43,6 +43,9 @@ fn apis() -> String {
             (_, Access::Never(why)) => format!("connection closed: {why}"),
             (_, Access::Answered(code, why)) => format!("refused with error {code}: {why}"),
             (_, Access::Cluster(operation)) => format!("{} on the cluster", operation.name()),
+            (_, Access::Rules(operation, _, fate)) => {
+                format!("{} on the cluster; {fate}", operation.name())
+            }
             (_, Access::Open(why)) => format!("no permission needed: {why}"),
             (_, Access::Named(_)) => "each resource it names is judged".to_owned(),
         };

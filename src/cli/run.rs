@@ -1,5 +1,6 @@
 //! `kordon run`: reads the configuration, opens the listeners, and serves until SIGTERM.
 
+mod delivery;
 mod files;
 mod identities;
 mod units;
@@ -44,6 +45,7 @@ use crate::topic_rules::TopicRules;
 use crate::upstream::Cluster;
 use crate::{apis, clock};
 
+use delivery::Delivery;
 use identities::Sources;
 use watched::{Unit, Watch, Watched};
 
@@ -118,6 +120,7 @@ pub struct Running {
     watch: Option<Watch>,
     doors: Doors,
     control: Option<JoinHandle<()>>,
+    delivery: Delivery,
     end: watch::Sender<bool>,
     workers: Workers,
 }
@@ -241,6 +244,7 @@ impl Running {
             Some(text) => notes.note("audit", text),
             None => notes.clear("audit"),
         });
+        let delivery = Delivery::start(&proxy, &config.audit)?;
         let (end, ended) = watch::channel(false);
         let state = AdminState {
             recorder: proxy.recorder.clone(),
@@ -276,6 +280,7 @@ impl Running {
             watch: Some(watch),
             doors,
             control: Some(control),
+            delivery,
             end,
             workers,
         })
@@ -311,9 +316,7 @@ impl Running {
         if self.proxy.open.load(Ordering::Relaxed) == 0 {
             self.workers.join();
         }
-        if !self.proxy.audit.close() {
-            tracing::warn!("the audit log did not take everything in time");
-        }
+        self.delivery.end(&self.proxy);
         tracing::info!("ended");
     }
 }
@@ -412,6 +415,7 @@ fn snapshot(
         },
         short_digest: guards.digest.get(..DIGEST_DIGITS).map(Into::into),
         digest: guards.digest,
+        place: Arc::clone(&config.policies_written),
         files: guards
             .paths
             .iter()

@@ -21,6 +21,7 @@ pub mod users;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::broker::BrokerAddr;
 use crate::identity::settings::IdentitySettings;
@@ -43,6 +44,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The directory of policy files.
     pub policies: Option<PathBuf>,
+    /// The same as it is written; empty where there is none.
+    pub policies_written: Arc<str>,
     /// Whether access rules are applied.
     pub authorization: Authorization,
     /// The directory of schema files (`schemas.directory`).

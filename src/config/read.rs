@@ -127,6 +127,7 @@ struct Parts {
     upstream: Option<Upstream>,
     listeners: Vec<listener::Read>,
     policies: Option<PathBuf>,
+    policies_written: Option<String>,
     authorization: Option<Authorization>,
     schemas: Option<PathBuf>,
     has_schemas_key: bool,
@@ -141,6 +142,7 @@ impl Parts {
             upstream: self.upstream?,
             listeners: self.listeners.into_iter().map(|l| l.listener).collect(),
             policies: self.policies,
+            policies_written: self.policies_written.unwrap_or_default().into(),
             authorization: self.authorization?,
             schemas: self.schemas,
             admin: self.admin,
@@ -200,6 +202,7 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
     let named = identities::Listeners::of(listeners, &parts.listeners);
     parts.upstream = upstream_node.and_then(|n| upstream::upstream(n, &named, paths, problems));
     identities::check_forward(parts.upstream.as_ref(), &parts.listeners, problems);
+    parts.policies_written = policies.and_then(|n| n.shown().map(str::to_owned));
     parts.policies = policies.and_then(|n| paths.directory(n, problems));
     parts.authorization = match authorization {
         Some(node) => read_authorization(node, problems),
@@ -225,6 +228,8 @@ fn parts(document: &Node, paths: &Paths, problems: &mut Problems) -> Parts {
         Some(node) => audit::read(node, paths, problems),
         None => Some(AuditSettings::default()),
     };
+    let (settings, upstream) = (parts.audit.as_ref(), parts.upstream.as_ref());
+    audit::check_forward(audit_node, settings, upstream, problems);
 
     let mut ports: Vec<Ports> = Vec::new();
     for read in &parts.listeners {

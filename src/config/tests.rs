@@ -281,10 +281,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "registry",
         ),
         (
-            format!("{SMALL}audit: {{topic: audit.events}}\n"),
-            "audit.topic",
-        ),
-        (
             format!("{SMALL}authorization: {{shadow: policies/}}\n"),
             "shadow",
         ),

@@ -1,6 +1,8 @@
 //! Kafka's ACLs and access policies, one from the other. What one side cannot say exactly is a
 //! mistake that names it; nothing is left out.
 
+pub mod listed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};

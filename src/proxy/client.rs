@@ -9,6 +9,7 @@ use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, Lookup, Objections, TopicNames};
 use super::listener::Listener;
 use super::snapshot::Snapshot;
+use crate::apis::{Cursor, InForce};
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
@@ -71,6 +72,8 @@ pub struct Client<'p> {
     pub topics: TopicNames,
     /// Its share sessions.
     pub share_sessions: ShareSessions,
+    /// Where its listing of topics goes on, if that may not be told.
+    pub cursor: Option<Cursor>,
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
@@ -125,6 +128,7 @@ impl<'p> Client<'p> {
             sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
             share_sessions: ShareSessions::default(),
+            cursor: None,
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,
@@ -189,8 +193,13 @@ impl<'p> Client<'p> {
 
     /// Whom the API rows ask.
     pub fn judge(&mut self) -> Judge<'_> {
+        let rules = self.snapshot.access.as_ref();
         Judge {
             view: self.view.as_deref(),
+            rules: rules.map(|rules| InForce {
+                policies: rules.policies(),
+                path: &self.snapshot.place,
+            }),
             topics: &mut self.topics,
             topology: &self.proxy.cluster.topology,
             denials: Decisions::default(),

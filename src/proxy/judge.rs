@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::apis::Guard;
+use crate::apis::{Guard, InForce};
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
 use crate::session::asked::Asked;
@@ -66,6 +66,8 @@ impl Decisions {
 pub struct Judge<'a> {
     /// The rules; `None`: `authorization: off`, everything is allowed here.
     pub view: Option<&'a View>,
+    /// Those of everybody, for who may see them.
+    pub rules: Option<InForce<'a>>,
     /// Names of topics known by id.
     pub topics: &'a mut TopicNames,
     /// The cluster.
@@ -228,5 +230,9 @@ impl Guard for Judge<'_> {
         let mut defaults = || self.defaults.defaults();
         let objection = self.topic_rules.object(topic, &change, &mut defaults);
         objection.is_none()
+    }
+
+    fn rules(&self) -> Option<InForce<'_>> {
+        self.rules
     }
 }

@@ -336,7 +336,7 @@ impl Front {
                 None => match Request::begin(link, &window[from..to]) {
                     Begin::Request(request) => {
                         from += request.at;
-                        self.request = Some(request);
+                        self.request = Some(*request);
                         continue;
                     }
                     Begin::Short => Step::Short,
@@ -434,7 +434,7 @@ impl Front {
 /// What came of the begin of a frame.
 #[allow(clippy::large_enum_variant)] // taken apart where it is made
 enum Begin {
-    Request(Request),
+    Request(Box<Request>),
     Short,
     Usual(Usual),
 }
@@ -476,7 +476,7 @@ impl Request {
                 false => Begin::Usual(Usual::Contents),
             };
         };
-        Begin::Request(Request {
+        Begin::Request(Box::new(Request {
             api,
             version: head.version,
             correlation_id: head.correlation_id,
@@ -488,7 +488,7 @@ impl Request {
             topics: Vec::new(),
             is_judged: false,
             generation: client.snapshot.generation,
-        })
+        }))
     }
 
     /// Reads on in `bytes`; says how many it has read. Of records it reads nothing.

@@ -134,7 +134,11 @@ fn glance_other(
                 ids => Glance::Resolve(ids),
             }
         }
-        Access::Named(_) | Access::Answered(..) => Glance::Weigh,
+        Access::Rules(..) if client.view.is_none() => {
+            let work = work_for(api, head.version, false);
+            Glance::Forward(Some(expect(client, api, head, work, Asked::default())))
+        }
+        Access::Named(_) | Access::Answered(..) | Access::Rules(..) => Glance::Weigh,
     }
 }
 

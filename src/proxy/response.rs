@@ -8,7 +8,7 @@ use super::client::Client;
 use super::weigh::framed;
 use crate::apis::errors::{COORDINATOR_NOT_AVAILABLE, FETCH_SESSION_ID_NOT_FOUND};
 use crate::apis::lens::{self, recompute_operations, role_node};
-use crate::apis::{API_VERSIONS, Answered, METADATA, fetch as fetch_api};
+use crate::apis::{self, API_VERSIONS, Answered, METADATA, fetch as fetch_api};
 use crate::broker::BrokerAddr;
 use crate::broker::BrokerId;
 use crate::session::asked::Asked;
@@ -91,6 +91,10 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
                 guard: &mut judge,
             });
         }
+    }
+    let cursor = apis::hide_cursor(response, &mut client.judge());
+    if cursor.is_some() {
+        client.cursor = cursor;
     }
     let refused = std::mem::take(&mut expect.refused);
     lens::merge(expect.api.key, response, refused);

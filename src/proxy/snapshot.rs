@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub digest: String,
     /// Its begin, as it stands in audit lines; `None`: there are no policies.
     pub short_digest: Option<Arc<str>>,
+    /// Where the policy files are, as the configuration writes it.
+    pub place: Arc<str>,
     /// The policy files.
     pub files: Vec<String>,
     /// When all this was read.

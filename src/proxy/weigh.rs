@@ -85,6 +85,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         mut asked,
     } = judged;
     let outcome = match (&verdict, refused.is_empty()) {
+        (Err(Refusal::Served(_)), _) => Outcome::Answered,
         (Err(_), _) => Outcome::Refused,
         (Ok(()), true) => Outcome::Forwarded,
         (Ok(()), false) => Outcome::Partial,
@@ -97,7 +98,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
             Refusal::Answer(_) if no_answer => {
                 Weighed::Close(Reason::Authorization, "refused without acknowledgement")
             }
-            Refusal::Answer(mut response) => {
+            Refusal::Answer(mut response) | Refusal::Served(mut response) => {
                 if throttle_ms > 0 {
                     response.set_int("ThrottleTimeMs", throttle_ms.into());
                 }
@@ -177,13 +178,15 @@ fn judge(
     has_asked: bool,
 ) -> Option<Judged> {
     let snapshot = std::sync::Arc::clone(&client.snapshot);
+    let kept = client.cursor.as_ref();
+    let shown = kept.is_some_and(|kept| apis::show_cursor(request, kept));
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
     let mut broken = Objections::default();
     let rules_produce = api.key == PRODUCE && snapshot.topic_rules.rules_produce();
     let checks_produce = api.key == PRODUCE && !snapshot.schemas.is_empty();
     let acks = request_acks(api, request);
-    let (judged, denials, allowed, objections, must_ask) = {
+    let (judged, denials, allowed, objections, must_ask, unsupported) = {
         let mut judge: Judge = client.judge();
         judge.defaults.has_asked = has_asked;
         judge.needs_names = rules_produce || checks_produce;
@@ -192,7 +195,11 @@ fn judge(
         let mut verdict = match api.access {
             Access::Named(judge) => judge(&mut question),
             Access::Cluster(operation) => question.need_cluster(operation),
-            Access::Answered(code, _) => Err(question.refuse(code)),
+            Access::Answered(code, why) => {
+                question.unsupported = Some(why);
+                Err(question.refuse(code))
+            }
+            Access::Rules(operation, judge, _) => judge(&mut question, operation),
             Access::Open(_) => Ok(()),
             Access::Never(why) => Err(Refusal::Close(why)),
         };
@@ -219,11 +226,12 @@ fn judge(
         }
         let mut judged = Judged {
             verdict,
-            changed: question.changed,
+            changed: question.changed || shown,
             refused: std::mem::take(&mut question.refused),
             ask_version: question.ask_version,
             asked: Asked::default(),
         };
+        let unsupported = question.unsupported;
         judged.asked = judge.asked.take().unwrap_or_default();
         let must_ask = judge.defaults.must_ask;
         (
@@ -232,6 +240,7 @@ fn judge(
             judge.allowed,
             judge.objections,
             must_ask,
+            unsupported,
         )
     };
     client.scratch = scratch;
@@ -263,7 +272,7 @@ fn judge(
         };
         client.refused_otherwise(Some(api), Some(&topic), Reason::Value, detail, rule);
     }
-    if let Access::Answered(_, why) = api.access {
+    if let Some(why) = unsupported {
         client.refused_otherwise(Some(api), None, Reason::Unsupported, why, None);
     }
     Some(judged)

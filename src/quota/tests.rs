@@ -185,7 +185,7 @@ fn default_entity_gives_each_its_own_bucket() {
 
 /// Threat 34: in Kafka an empty client id matches no client quota at all.
 #[test]
-fn threat_34_empty_client_id_does_not_escape() {
+fn t34_empty_client_id_does_not_escape() {
     let quotas = Quotas::new(vec![
         quota(1, ("", "bob", "*"), 1000),
         quota(2, ("", "", "*"), 500),

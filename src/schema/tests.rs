@@ -205,7 +205,7 @@ fn every_culprit_is_listed_with_its_index() {
 
 /// Threat 25: a registered id in front of unrelated bytes.
 #[test]
-fn threat_25_full_looks_behind_the_id_and_id_does_not() {
+fn t25_full_looks_behind_the_id_and_id_does_not() {
     let unrelated = framed(1, b"unrelated bytes");
     assert!(said(&user_set(), USER, Some(unrelated.clone())).contains("UserAuthenticated"));
     let mut spec = payload(SubjectName::Topic);
@@ -220,7 +220,7 @@ fn threat_25_full_looks_behind_the_id_and_id_does_not() {
 
 /// Threat 26: null passes only where the policy says so, for key and value apart.
 #[test]
-fn threat_26_nulls_and_empties() {
+fn t26_nulls_and_empties() {
     let mut lenient = payload(SubjectName::Topic);
     lenient.empty_allowed = true;
     let lenient = set(vec![policy(1, literal(USER), lenient)]);
@@ -253,7 +253,7 @@ fn threat_26_nulls_and_empties() {
 
 /// Threat 27: Confluent's deserializers look at the header first.
 #[test]
-fn threat_27_schema_id_in_a_header_is_refused() {
+fn t27_schema_id_in_a_header_is_refused() {
     let with = |name: &'static str| {
         let mut record = record(0, &None, &Some(user()));
         let guid = Some(vec![1; 17].into());

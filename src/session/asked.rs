@@ -18,7 +18,9 @@ const KEPT_GRANTS_MAX: usize = 128;
 const KEPT_MAX: usize = 256;
 
 thread_local! {
-    static POOL: RefCell<Vec<(Vec<Grant>, String)>> = const { RefCell::new(Vec::new()) };
+    // Boxes, since it is these that are not to be allocated again.
+    #[allow(clippy::vec_box)]
+    static POOL: RefCell<Vec<Box<Grants>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// One question that was answered with yes. Its name is the next `bytes` of the names.
@@ -39,10 +41,13 @@ enum Extent {
     All,
 }
 
-/// See the module.
+/// See the module. Empty until something is added.
 #[derive(Debug, Default)]
-pub struct Asked {
-    grants: Vec<Grant>,
+pub struct Asked(Option<Box<Grants>>);
+
+#[derive(Debug, Default)]
+struct Grants {
+    list: Vec<Grant>,
     names: String,
     /// Something did not find room.
     is_cut: bool,
@@ -64,70 +69,43 @@ pub struct Lost {
 impl Asked {
     /// This was allowed on the resource of this name.
     pub fn add(&mut self, operation: Operation, kind: ResourceKind, name: &str) {
-        if self.names.len() + name.len() > NAMES_BYTES_MAX {
-            self.is_cut = true;
+        let grants = self.grants();
+        if grants.names.len() + name.len() > NAMES_BYTES_MAX {
+            grants.is_cut = true;
             return;
         }
-        self.push(operation, kind, Extent::Name(name.len()));
-        self.names.push_str(name);
+        grants.names.push_str(name);
+        grants.push(operation, kind, Extent::Name(name.len()));
     }
 
     /// This was allowed on some resource of the kind.
     pub fn add_any(&mut self, operation: Operation, kind: ResourceKind) {
-        self.push(operation, kind, Extent::Any);
+        self.grants().push(operation, kind, Extent::Any);
     }
 
     /// This was allowed on every resource of the kind.
     pub fn add_all(&mut self, operation: Operation, kind: ResourceKind) {
-        self.push(operation, kind, Extent::All);
+        self.grants().push(operation, kind, Extent::All);
     }
 
-    fn push(&mut self, operation: Operation, kind: ResourceKind, extent: Extent) {
-        if self.grants.capacity() == 0
-            && let Some((grants, names)) = POOL.with_borrow_mut(Vec::pop)
-        {
-            (self.grants, self.names) = (grants, names);
-        }
-        // Empty names cost no bytes of names.
-        if self.grants.len() >= NAMES_BYTES_MAX {
-            self.is_cut = true;
-            return;
-        }
-        self.grants.push(Grant {
-            operation,
-            kind,
-            extent,
-        });
-    }
-
-    /// Whether nothing was asked that needed a permission.
-    pub fn is_empty(&self) -> bool {
-        self.grants.is_empty() && !self.is_cut
+    fn grants(&mut self) -> &mut Grants {
+        let kept = || POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
+        self.0.get_or_insert_with(kept)
     }
 
     /// The names of the topics.
     pub fn topics(&self) -> impl Iterator<Item = &str> {
-        let named = self.named().filter(|(grant, _)| {
+        let named = self.0.iter().flat_map(|grants| grants.named());
+        let topics = named.filter(|(grant, _)| {
             grant.kind == ResourceKind::Topic && matches!(grant.extent, Extent::Name(_))
         });
-        named.map(|(_, name)| name)
-    }
-
-    /// The questions with their names; those without one have an empty one.
-    fn named(&self) -> impl Iterator<Item = (&Grant, &str)> {
-        let mut at = 0;
-        self.grants.iter().map(move |grant| {
-            let from = at;
-            if let Extent::Name(bytes) = grant.extent {
-                at += bytes;
-            }
-            (grant, self.names.get(from..at).unwrap_or_default())
-        })
+        topics.map(|(_, name)| name)
     }
 
     /// The first thing that these rules do not allow.
     pub fn lost(&self, view: &View) -> Option<Lost> {
-        for (grant, name) in self.named() {
+        let grants = self.0.as_deref()?;
+        for (grant, name) in grants.named() {
             let (operation, kind) = (grant.operation, grant.kind);
             let decision = match grant.extent {
                 Extent::Name(_) => view.decide(operation, kind, name),
@@ -144,11 +122,38 @@ impl Asked {
                 });
             }
         }
-        self.is_cut.then_some(Lost {
+        grants.is_cut.then_some(Lost {
             operation: Operation::Read,
             kind: ResourceKind::Topic,
             name: String::new(),
             decision: NOBODY_KNOWS,
+        })
+    }
+}
+
+impl Grants {
+    fn push(&mut self, operation: Operation, kind: ResourceKind, extent: Extent) {
+        // Empty names cost no bytes of names.
+        if self.list.len() >= NAMES_BYTES_MAX {
+            self.is_cut = true;
+            return;
+        }
+        self.list.push(Grant {
+            operation,
+            kind,
+            extent,
+        });
+    }
+
+    /// The questions with their names; those without one have an empty one.
+    fn named(&self) -> impl Iterator<Item = (&Grant, &str)> {
+        let mut at = 0;
+        self.list.iter().map(move |grant| {
+            let from = at;
+            if let Extent::Name(bytes) = grant.extent {
+                at += bytes;
+            }
+            (grant, self.names.get(from..at).unwrap_or_default())
         })
     }
 }
@@ -161,22 +166,22 @@ const NOBODY_KNOWS: Decision = Decision {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let kept = 1..=KEPT_GRANTS_MAX;
-        if !kept.contains(&self.grants.capacity()) || self.names.capacity() > KEPT_BYTES_MAX {
+        let Some(mut grants) = self.0.take() else {
+            return;
+        };
+        let is_short = grants.list.capacity() <= KEPT_GRANTS_MAX;
+        if !is_short || grants.names.capacity() > KEPT_BYTES_MAX {
             return;
         }
-        let (mut grants, mut names) = (
-            std::mem::take(&mut self.grants),
-            std::mem::take(&mut self.names),
-        );
-        grants.clear();
-        names.clear();
+        grants.list.clear();
+        grants.names.clear();
+        grants.is_cut = false;
         // Fails only while the thread ends.
         let _ = POOL.try_with(|pool| {
             if let Ok(mut pool) = pool.try_borrow_mut()
                 && pool.len() < KEPT_MAX
             {
-                pool.push((grants, names));
+                pool.push(grants);
             }
         });
     }
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_lost_is_named_and_what_needs_nothing_loses_nothing() {
         let mut asked = Asked::default();
-        assert!(asked.is_empty() && asked.lost(&nothing()).is_none());
+        assert!(asked.lost(&nothing()).is_none());
         asked.add(Operation::Read, ResourceKind::Group, "g");
         asked.add(Operation::Read, ResourceKind::Topic, "");
         asked.add(Operation::Write, ResourceKind::Topic, "täglich");
@@ -224,12 +229,13 @@ mod tests {
         for _ in 0..2_000 {
             asked.add(Operation::Read, ResourceKind::Topic, &name);
         }
-        assert!(asked.is_cut && asked.names.len() <= NAMES_BYTES_MAX);
+        let grants = asked.0.as_ref().unwrap();
+        assert!(grants.is_cut && grants.names.len() <= NAMES_BYTES_MAX);
         let mut many = Asked::default();
         for _ in 0..NAMES_BYTES_MAX + 2 {
             many.add(Operation::Read, ResourceKind::Topic, "");
         }
-        assert!(many.is_cut);
+        assert!(many.0.as_ref().unwrap().is_cut);
     }
 
     #[test]

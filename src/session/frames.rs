@@ -107,7 +107,7 @@ pub fn illegal_state(frame: &Bytes) -> Option<Bytes> {
             }
             Some(answer(api, version, id, &response))
         }
-        apis::Refusal::Close(_) => None,
+        apis::Refusal::Served(_) | apis::Refusal::Close(_) => None,
     }
 }
 
@@ -138,5 +138,8 @@ impl apis::Guard for Nobody {
     }
     fn may_appear(&mut self, _: &str) -> bool {
         false
+    }
+    fn rules(&self) -> Option<apis::InForce<'_>> {
+        None
     }
 }

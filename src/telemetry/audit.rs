@@ -1,7 +1,7 @@
 //! The audit log: one JSON line for each refusal and each failed authentication, and for allowed
 //! decisions as far as the configuration asks for them ([`allows`]). Lines pass a bounded queue to
 //! one writer thread; a full queue counts what it drops and never makes the data path wait. Never a
-//! payload, a token, or an upstream address.
+//! payload, a token, or an upstream address. Those for a topic wait in an [`outbox`].
 //!
 //! Lines are a [`chain`] of hashes, in which a line that was changed or taken out shows
 //! ([`verify`]).
@@ -11,6 +11,7 @@ pub mod chain;
 pub mod verify;
 
 mod line;
+pub mod outbox;
 mod output;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use self::allows::{Allows, COUNT_EVERY, Counts, Sampler};
 use self::chain::{KEY_BYTES_MIN, Sealer};
 pub use self::line::MORE;
 pub(crate) use self::line::rfc3339_ms;
+use self::outbox::{Delivery, Outbox};
 use self::output::Output;
 use super::label::{DropCause, Reason};
 use super::recorder::Recorder;
@@ -71,6 +73,8 @@ pub enum AuditSink {
     Stdout,
     /// Appended to a file.
     File(AuditFile),
+    /// Records of a topic, which [`Audit::delivery`] writes.
+    Topic(String),
 }
 
 /// A file that lines are appended to, created with mode 0600.
@@ -200,6 +204,8 @@ struct Shared {
     done: Condvar,
     recorder: Recorder,
     watcher: Mutex<Option<Watcher>>,
+    /// Lines for a topic, where they go to one.
+    outbox: Option<Arc<Outbox>>,
 }
 
 #[derive(Default)]
@@ -235,6 +241,7 @@ impl Audit {
             done: Condvar::new(),
             recorder: recorder.clone(),
             watcher: Mutex::default(),
+            outbox: output.outbox(),
         });
         let (writer, allows) = (Arc::clone(&shared), settings.allows);
         thread::Builder::new()
@@ -262,6 +269,15 @@ impl Audit {
         if let Some(shared) = &self.shared {
             *lock(&shared.watcher) = Some(Box::new(watcher));
         }
+    }
+
+    /// What writes the lines to their topic needs; `None`: they go elsewhere.
+    pub fn delivery(&self) -> Option<Delivery> {
+        let shared = self.shared.as_ref()?;
+        Some(Delivery {
+            shared: Arc::clone(shared),
+            outbox: Arc::clone(shared.outbox.as_ref()?),
+        })
     }
 
     /// Hands an entry to the writer, or counts it as dropped. Never waits for the sink.
@@ -325,7 +341,12 @@ impl Audit {
         let waited = shared
             .done
             .wait_timeout_while(queue, CLOSE_WAIT, |q| !q.finished);
-        waited.is_ok_and(|(queue, _)| queue.finished)
+        let finished = waited.is_ok_and(|(queue, _)| queue.finished);
+        if let Some(outbox) = &shared.outbox {
+            let left = outbox.give_up();
+            shared.recorder.audit_dropped(DropCause::Write, left);
+        }
+        finished
     }
 }
 
@@ -354,6 +375,9 @@ impl Shared {
             }
             self.flush(&mut output, &mut in_trouble);
             if last {
+                if let Some(outbox) = &self.outbox {
+                    outbox.drain();
+                }
                 break;
             }
         }
@@ -394,17 +418,19 @@ impl Shared {
         last
     }
 
+    /// Says what is wrong with the sink.
+    fn tell(&self, trouble: Option<String>) {
+        if let Some(watcher) = &*lock(&self.watcher) {
+            watcher(trouble);
+        }
+    }
+
     fn flush(&self, output: &mut Output, in_trouble: &mut bool) {
         let written = output.flush();
         self.recorder.audit_lines(written.lines);
         if written.lost > 0 {
             self.recorder.audit_dropped(DropCause::Write, written.lost);
         }
-        let tell = |text| {
-            if let Some(watcher) = &*lock(&self.watcher) {
-                watcher(text);
-            }
-        };
         match written.error {
             Some(error) => {
                 if written.lost > 0 || !*in_trouble {
@@ -412,12 +438,12 @@ impl Shared {
                     tracing::error!(%error, lines, "the audit log cannot be written");
                 }
                 *in_trouble = true;
-                tell(Some(format!("the audit log cannot be written: {error}")));
+                self.tell(Some(format!("the audit log cannot be written: {error}")));
             }
             None if *in_trouble && (written.lines > 0 || !output.has_lost()) => {
                 *in_trouble = false;
                 tracing::info!("the audit log can be written again");
-                tell(None);
+                self.tell(None);
             }
             None => {}
         }

@@ -270,7 +270,10 @@ impl Cluster {
         Ok(())
     }
 
-    async fn metadata(&self, fill: impl FnOnce(&mut StructNode)) -> Result<StructNode, AskError> {
+    pub(super) async fn metadata(
+        &self,
+        fill: impl FnOnce(&mut StructNode),
+    ) -> Result<StructNode, AskError> {
         let mut stream = self.any_broker().await?;
         let mut request = frames::new_request(METADATA).ok_or(AskError::Unreadable)?;
         request.set_int("AllowAutoTopicCreation", 0);

@@ -7,12 +7,14 @@
 //! * [`topology`]: what is known of the cluster; pure maps behind a lock
 //! * [`control`]: the proxy's own connection, which asks for what is not known
 //! * [`defaults`]: what the cluster gives topics that state no numbers
+//! * [`producer`]: the proxy's own records, which are its audit lines
 
 pub mod control;
 pub mod defaults;
 pub mod dial;
 mod frames;
 pub mod identities;
+pub mod producer;
 pub mod sasl;
 pub mod topology;
 

@@ -2,12 +2,13 @@
 //! allocation unless the batch is compressed. What a peer claims (a length, a count, a
 //! decompressed size) is never believed before the bytes are there.
 //!
-//! Nothing here encodes: a batch that passes is forwarded byte for byte.
+//! A batch that passes is forwarded byte for byte; only the proxy's own records are written here.
 
 use thiserror::Error;
 
 mod codec;
 mod varint;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tests;
 pub use codec::{REQUEST_PLAIN_BYTES_MAX, SCRATCH_KEPT_BYTES, Scratch};
 pub use varint::put_zigzag;
 use varint::{take_i32, take_i64};
+pub use write::{Writer, write};
 
 /// Bytes of a batch header, from the base offset to the record count.
 pub const BATCH_HEADER_BYTES: usize = 61;

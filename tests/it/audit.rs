@@ -14,7 +14,7 @@ fn keeping(allows: &'static str) -> Lab {
 }
 
 /// Runs a command of the program: its exit code, and what it printed.
-fn kordon(arguments: &[&str]) -> (i32, String) {
+pub fn kordon(arguments: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_kordon"))
         .args(arguments)
         .output()

@@ -435,7 +435,7 @@ async fn gives_up(name: &str, mut client: Client) {
 }
 
 #[tokio::test]
-async fn every_bad_token_is_refused_over_sasl_for_its_own_reason() {
+async fn t33_every_bad_token_is_refused_over_sasl_for_its_own_reason() {
     // Given
     let lab = Lab::new();
     let same = signed(HEAD, claims().to_string());

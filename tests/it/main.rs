@@ -3,7 +3,9 @@
 //! A name with `tNN` is the test of that row in the list of threats.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod acls;
 mod audit;
+mod audit_topic;
 mod bad_certificates;
 mod bad_tokens;
 mod certificates;

@@ -228,6 +228,14 @@ impl Kafka {
         tails.collect::<Vec<_>>().join("\n")
     }
 
+    /// Runs one of Kafka's own tools, by its class: whether it succeeded, and what it printed.
+    pub fn own_tool(&self, class: &str, words: &[&str]) -> (bool, String) {
+        let mut command = self.java("-Xmx256m");
+        let output = command.arg(class).args(words).output().unwrap();
+        let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        (output.status.success(), texts.concat())
+    }
+
     fn home(&self, id: u16) -> PathBuf {
         self.dir.path().join(id.to_string())
     }

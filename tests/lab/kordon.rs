@@ -135,7 +135,7 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
 }
 
 /// The binary this build made; `KORDON_BIN` names another one, such as a release build.
-fn binary() -> std::ffi::OsString {
+pub fn binary() -> std::ffi::OsString {
     std::env::var_os("KORDON_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kordon").into())
 }
 

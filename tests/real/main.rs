@@ -9,6 +9,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod audit;
 mod disturbance;
 mod faults;
 mod identity;
@@ -61,12 +62,13 @@ const WAYS: [&str; 2] = ["direct", "kordon"];
 const PROOFS: [&str; 2] = ["mtls", "oauth"];
 
 type Scenario = fn(&Choice, &mut Tally) -> Result<(), String>;
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("matrix", matrix::newest),
     ("old", matrix::old),
     ("identity", identity::proven),
     ("reauth", identity::again),
     ("faults", faults::under_load),
+    ("audit", audit::topic),
     ("leaders", disturbance::leaders),
     ("term", disturbance::term),
 ];

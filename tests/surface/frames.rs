@@ -25,7 +25,7 @@ pub fn run(stage: &mut Stage, tally: &mut Tally) {
     versions_unknown(stage, tally);
     software_names(stage, tally);
     pipeline(stage, tally);
-    no_acknowledgement(stage, tally);
+    t30_no_acknowledgement(stage, tally);
     lengths(stage, tally);
     splits(stage, tally);
     garbage(stage, tally);
@@ -152,7 +152,7 @@ fn produce(stage: &Stage, side: Side, topic: &str, acks: i64) -> Vec<u8> {
 }
 
 /// t30: a produce without acknowledgement has no answer; refused, it ends the connection.
-fn no_acknowledgement(stage: &Stage, tally: &mut Tally) {
+fn t30_no_acknowledgement(stage: &Stage, tally: &mut Tally) {
     for (topic, allowed) in [("in.orders", true), ("out.orders", false)] {
         let seen = SIDES.map(|side| {
             let mut socket = stage.connect(side, "prefix");

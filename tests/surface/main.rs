@@ -1,7 +1,7 @@
 //! The surface of the protocol: what a client sees at a real broker and through Kordon, API by
 //! API, version by version, permission by permission, over bare sockets.
 //!
-//! `cargo test --test surface` runs every scenario; words select some (`sweep`, `frames`,
+//! `cargo test --test surface` runs every scenario; words select some (`acls`, `sweep`, `frames`,
 //! `refusals`, `threats`, `revocation`, `sasl`). A word that names none of them selects nothing.
 //! `--every`: no sequence of `sasl` is left out; `--seed NUMBER`: those that were left out then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,6 +10,7 @@
 mod lab;
 
 mod accepted;
+mod acls;
 mod body;
 mod compare;
 mod frames;
@@ -23,6 +24,7 @@ mod stage;
 mod sweep;
 mod tally;
 mod threats;
+mod tokens;
 
 use lab::part;
 use stage::Stage;
@@ -31,7 +33,9 @@ use std::time::Instant;
 use tally::Tally;
 
 type Scenario = fn(&mut Stage, &mut Tally);
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
+    // First: later ones change what ACLs there are.
+    ("acls", acls::run),
     ("sweep", sweep::run),
     ("refusals", refusals::run),
     ("threats", threats::run),

@@ -262,10 +262,9 @@ admin: {{bind: \"127.0.0.1:{}\"}}
         let code = |topic: &str| {
             let topics = answer.structs("Responses").iter();
             let mut of_it = topics.filter(|t| t.text("Topic") == Some(topic));
-            let part = of_it
+            of_it
                 .next()
-                .map(|t| t.structs("Partitions")[0].int("ErrorCode"));
-            part
+                .map(|t| t.structs("Partitions")[0].int("ErrorCode"))
         };
         let codes = (code(LOST), code(KEPT));
         let expected = (Some(29), Some(0));

@@ -225,6 +225,11 @@ impl Stage {
         }
     }
 
+    /// Where a user's listener is.
+    pub fn address(&self, user: &str) -> &str {
+        &self.listeners[user]
+    }
+
     /// A connection to the broker of a side, past everything.
     pub fn admin(&self, side: Side) -> Socket {
         match side {

@@ -21,21 +21,24 @@ const NO_SESSION: i64 = 70;
 
 /// Runs all of them.
 pub fn run(stage: &mut Stage, tally: &mut Tally) {
-    t01(stage, tally);
-    t02(stage, tally);
-    t03_t04_t11(stage, tally);
+    t01_ids_as_at_a_broker(stage, tally);
+    t02_made_anew_as_at_a_broker(stage, tally);
+    t03_t04_t11_keys_and_versions_end_the_connection(stage, tally);
     for side in SIDES {
         stage.create(side, &[SESSION_TOPIC]);
     }
-    t08(stage, tally);
-    t09(stage, tally);
-    t10(stage, tally);
-    t13(stage, tally);
-    t15(stage, tally);
-    t21(stage, tally);
-    t22(stage, tally);
-    if let Err(why) = t14(tally) {
+    t08_sessions_have_an_owner(stage, tally);
+    t09_nothing_new_waits(stage, tally);
+    t10_replicas_at_every_version(stage, tally);
+    t13_client_ids_open_nothing(stage, tally);
+    t15_the_same_bytes_at_every_version(stage, tally);
+    t21_transactions_as_at_a_broker(stage, tally);
+    t22_control_batches_at_every_version(stage, tally);
+    if let Err(why) = t14_on_demand_makes_only_ones_own(tally) {
         tally.fail("t14", why);
+    }
+    if let Err(why) = crate::tokens::t40(tally) {
+        tally.fail("t40", why);
     }
 }
 
@@ -83,7 +86,7 @@ fn both(
 
 /// t01: every API that takes topic ids, with the id of a topic that is forbidden, with one that
 /// nobody has, with zero, and with an id beside a name.
-fn t01(stage: &Stage, tally: &mut Tally) {
+fn t01_ids_as_at_a_broker(stage: &Stage, tally: &mut Tally) {
     for api in apis::table::TABLE
         .iter()
         .filter(|a| a.phase == Phase::Client)
@@ -158,7 +161,7 @@ fn set_ids(node: &mut StructNode, layout: &Struct, version: i16, id: &[u8; 16], 
 
 /// t02: a topic is deleted and made again while a connection lives. Its old id is nobody's, its
 /// new id is decided by the rules for its name.
-fn t02(stage: &mut Stage, tally: &mut Tally) {
+fn t02_made_anew_as_at_a_broker(stage: &mut Stage, tally: &mut Tally) {
     for topic in ["in.cycle", "out.cycle"] {
         for side in SIDES {
             stage.create(side, &[topic]);
@@ -230,7 +233,7 @@ fn fetch_code(answer: &StructNode) -> i64 {
 
 /// t03, t04, t11: who may do everything is still no broker. Each key that is not for clients and
 /// each version outside of the row ends the connection.
-fn t03_t04_t11(stage: &Stage, tally: &mut Tally) {
+fn t03_t04_t11_keys_and_versions_end_the_connection(stage: &Stage, tally: &mut Tally) {
     for key in [-1, 93, 127, 10_000, 32_767] {
         let mut socket = stage.connect(Side::Kordon, ALL);
         socket.ask(key, 0, b"\0\0\0\0");
@@ -274,7 +277,7 @@ fn fetch(stage: &Stage, topics: &[&str], version: i16, session: (i64, i64)) -> S
 }
 
 /// t08: a fetch session belongs to who opened it.
-fn t08(stage: &Stage, tally: &mut Tally) {
+fn t08_sessions_have_an_owner(stage: &Stage, tally: &mut Tally) {
     for version in [7, 11, 12, 13, 18] {
         let mut owner = stage.connect(Side::Kordon, "prefix");
         let opened = owner.call(1, version, &fetch(stage, &[SESSION_TOPIC], version, (0, 0)));
@@ -312,7 +315,7 @@ fn t08(stage: &Stage, tally: &mut Tally) {
 
 /// t09: an incremental fetch of nothing new waits at the broker; one of refused topics answers
 /// them again, as a broker does.
-fn t09(stage: &Stage, tally: &mut Tally) {
+fn t09_nothing_new_waits(stage: &Stage, tally: &mut Tally) {
     const WAIT_MS: i64 = 400;
     let mut socket = stage.connect(Side::Kordon, "prefix");
     let opened = socket.call(
@@ -356,7 +359,7 @@ fn high_watermark(stage: &Stage, topic: &str) -> i64 {
 }
 
 /// t10: who claims to be a replica is refused on every partition, whatever the rules say.
-fn t10(stage: &Stage, tally: &mut Tally) {
+fn t10_replicas_at_every_version(stage: &Stage, tally: &mut Tally) {
     let mut ask = |key: i16, version: i16, request: &StructNode, answers: &str| {
         let mut socket = stage.connect(Side::Kordon, ALL);
         let answer = socket.call(key, version, request);
@@ -413,7 +416,7 @@ fn produce_code(answer: &StructNode) -> i64 {
 }
 
 /// t13: the client id that a broker lets write internal topics has no meaning here.
-fn t13(stage: &Stage, tally: &mut Tally) {
+fn t13_client_ids_open_nothing(stage: &Stage, tally: &mut Tally) {
     for topic in [
         "__consumer_offsets",
         "__transaction_state",
@@ -438,7 +441,7 @@ fn t13(stage: &Stage, tally: &mut Tally) {
 }
 
 /// t15: what is forbidden and exists and what is forbidden and does not give the same bytes.
-fn t15(stage: &Stage, tally: &mut Tally) {
+fn t15_the_same_bytes_at_every_version(stage: &Stage, tally: &mut Tally) {
     const THERE: &str = "out.orders";
     const ABSENT: &str = "out.absent";
     let mut cases = 0;
@@ -490,7 +493,7 @@ fn names_topics(layout: &Struct, version: i16) -> bool {
 
 /// t21: the transactional bit and the transactional id disagree, both ways; a group that is not
 /// the client's.
-fn t21(stage: &Stage, tally: &mut Tally) {
+fn t21_transactions_as_at_a_broker(stage: &Stage, tally: &mut Tally) {
     const REFUSED: i64 = 53;
     for version in [3, 8, 9, 12] {
         for (id, user, refused) in [
@@ -537,7 +540,7 @@ fn t21(stage: &Stage, tally: &mut Tally) {
 }
 
 /// t22: clients write no control batches.
-fn t22(stage: &Stage, tally: &mut Tally) {
+fn t22_control_batches_at_every_version(stage: &Stage, tally: &mut Tally) {
     let before = high_watermark(stage, SESSION_TOPIC);
     for version in 3..=12 {
         let mut socket = stage.connect(Side::Kordon, ALL);
@@ -551,7 +554,7 @@ fn t22(stage: &Stage, tally: &mut Tally) {
 
 /// t14: at a broker that creates topics on demand, a name that may be described and not created
 /// leaves no topic; one that may be created is.
-fn t14(tally: &mut Tally) -> Result<(), String> {
+fn t14_on_demand_makes_only_ones_own(tally: &mut Tally) -> Result<(), String> {
     const POLICY: &str = "apiVersion: kordon/v1
 kind: AccessPolicy
 metadata: {name: seer}

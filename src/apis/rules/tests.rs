@@ -46,6 +46,9 @@ impl Guard for House {
     fn may_appear(&mut self, _: &str) -> bool {
         true
     }
+    fn rules(&self) -> Option<crate::apis::InForce<'_>> {
+        None
+    }
 }
 
 /// What became of a request.
@@ -81,7 +84,7 @@ fn judge(rules: &str, key: i16, mut request: StructNode) -> Judged {
             (true, answer)
         }
         Err(Refusal::Answer(answer)) => (false, answer),
-        Err(Refusal::Close(why)) => panic!("{why}"),
+        Err(other) => panic!("{other:?}"),
     };
     Judged {
         request,

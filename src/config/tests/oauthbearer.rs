@@ -66,7 +66,7 @@ fn rules_about_claims_are_read_and_their_mistakes_are_named() {
 }
 
 #[test]
-fn sources_of_names_are_kept_apart_or_shared_on_purpose() {
+fn t32_sources_of_names_are_kept_apart_or_shared_on_purpose() {
     let two = |first: &str, second: &str| {
         let token = |name: &str, port: u16, rest: &str| {
             format!(

@@ -199,7 +199,7 @@ fn every_supported_algorithm_verifies_with_its_key_and_only_when_listed() {
 }
 
 #[test]
-fn alg_none_is_refused_in_every_spelling() {
+fn t33_alg_none_is_refused_in_every_spelling() {
     for alg in ["none", "None", "NONE", "nOnE", "", "rs256", "RS256 "] {
         let header = base64url(json!({"alg": alg, "kid": "rsa"}).to_string());
         let claims = base64url(claims().to_string());
@@ -216,7 +216,7 @@ fn alg_none_is_refused_in_every_spelling() {
 }
 
 #[test]
-fn a_public_key_is_never_a_shared_secret() {
+fn t33_a_public_key_is_never_a_shared_secret() {
     // Given tokens signed with HMAC by what everybody can download
     let public = KEYS.rsa.public_key().as_ref().to_vec();
     let jwk = rsa_jwk("rsa", &KEYS.rsa);
@@ -303,7 +303,7 @@ fn the_key_is_chosen_by_its_id() {
 }
 
 #[test]
-fn a_key_brought_by_the_token_is_not_used() {
+fn t33_a_key_brought_by_the_token_is_not_used() {
     let own = rsa_jwk("own", &KEYS.rsa);
     let set = json!({"keys": [rsa_jwk("issuer", &KEYS.other_rsa)]}).to_string();
     let verifier = Verifier::new(&settings(), &set).unwrap();

@@ -387,7 +387,7 @@ fn mutate(payload: &mut Vec<u8>, random: &mut Random) {
 
 /// On a large stack: their decoder has no bound of depth.
 #[test]
-fn agrees_with_the_decoder_of_apache_avro() {
+fn t28_agrees_with_the_decoder_of_apache_avro() {
     let compared = std::thread::Builder::new()
         .stack_size(256 << 20)
         .spawn(compare);

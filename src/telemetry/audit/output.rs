@@ -1,15 +1,20 @@
-//! Where lines go: a file or standard output. Seals lines into the chain, changes files when one
-//! is full or was moved away, and knows after a failed write what was written and what was lost.
+//! Where lines go: a file, standard output, or the outbox of a topic. Seals lines into the chain,
+//! changes files when one is full or was moved away, and knows after a failed write what was
+//! written and what was lost.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use bytes::Bytes;
 
 use super::chain::{self, Hash, LINE_BYTES_MAX, MarkKind, Sealer};
 use super::line::{Line, Mark};
+use super::outbox::Outbox;
 use super::{AuditFile, AuditSink, Entry};
 
 /// Bytes that are gathered before they are written.
@@ -32,7 +37,7 @@ pub(super) struct Written {
 
 /// See the module.
 pub(super) struct Output {
-    file: File,
+    to: To,
     /// The configured file; `None`: standard output.
     settings: Option<AuditFile>,
     /// Bytes in the file.
@@ -56,6 +61,12 @@ pub(super) struct Output {
     written: Written,
 }
 
+/// Where lines are written to.
+enum To {
+    File(File),
+    Topic(Arc<Outbox>),
+}
+
 struct Buffered {
     /// Where in the buffer it ends.
     end: usize,
@@ -67,13 +78,17 @@ struct Buffered {
 impl Output {
     /// Opens the sink; where a file holds a chain, it goes on.
     pub fn open(sink: AuditSink, sealer: Sealer) -> io::Result<Option<Self>> {
-        let (file, settings) = match sink {
+        let (to, settings) = match sink {
             AuditSink::None => return Ok(None),
-            AuditSink::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), None),
-            AuditSink::File(settings) => (open(&settings.path)?, Some(settings)),
+            AuditSink::Stdout => {
+                let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                (To::File(stdout), None)
+            }
+            AuditSink::File(settings) => (To::File(open(&settings.path)?), Some(settings)),
+            AuditSink::Topic(_) => (To::Topic(Arc::default()), None),
         };
         let mut output = Output {
-            file,
+            to,
             size: 0,
             rotate_at: u64::MAX,
             sealer,
@@ -92,14 +107,23 @@ impl Output {
         Ok(Some(output))
     }
 
+    /// Where lines wait for a topic.
+    pub fn outbox(&self) -> Option<Arc<Outbox>> {
+        match &self.to {
+            To::Topic(outbox) => Some(Arc::clone(outbox)),
+            To::File(_) => None,
+        }
+    }
+
     /// Takes in how large the file is.
     fn measure(&mut self) {
         let rotation = self.settings.as_ref().and_then(|s| s.rotation);
         self.rotate_at = rotation.map_or(u64::MAX, |r| r.max_bytes);
-        self.size = match self.file.metadata() {
-            Ok(meta) if meta.is_file() => meta.len(),
-            _ => 0,
-        };
+        self.size = match &self.to {
+            To::File(file) => file.metadata().ok().filter(|meta| meta.is_file()),
+            To::Topic(_) => None,
+        }
+        .map_or(0, |meta| meta.len());
     }
 
     /// Goes on behind the last line of the file's chain, or of the file that was moved away last.
@@ -226,12 +250,16 @@ impl Output {
     }
 
     fn write(&mut self) {
+        let file = match &mut self.to {
+            To::File(file) => file,
+            To::Topic(_) => return self.put(),
+        };
         let mut done = 0;
         let error = loop {
             if done == self.buffer.len() {
                 break None;
             }
-            match self.file.write(&self.buffer[done..]) {
+            match file.write(&self.buffer[done..]) {
                 Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => done += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -270,6 +298,23 @@ impl Output {
         self.buffer.clear();
     }
 
+    /// Hands lines over to who delivers them; they are counted when the topic has them.
+    fn put(&mut self) {
+        let To::Topic(outbox) = &self.to else { return };
+        let text = Bytes::from(std::mem::take(&mut self.buffer));
+        let mut from = 0;
+        for line in self.lines.drain(..) {
+            // Without the line end: a record has one line.
+            let value = text.slice(from..line.end - 1);
+            from = line.end;
+            if outbox.put(value, line.mark.is_some()) {
+                self.kept = Some((line.seq, line.hash));
+            } else {
+                self.written.lost += u64::from(line.mark.is_none());
+            }
+        }
+    }
+
     /// The full file gets the number 1, older ones one more, the oldest goes. Where that fails
     /// lines go on into the full one.
     fn rotate(&mut self) {
@@ -283,7 +328,7 @@ impl Output {
         let changed = shift(&path, rotation.keep).and_then(|()| open(&path));
         match changed {
             Ok(file) => {
-                self.file = file;
+                self.to = To::File(file);
                 self.torn = 0;
                 self.mark = self.mark.or(Some(MarkKind::Continue));
                 self.measure();
@@ -301,9 +346,12 @@ impl Output {
             return Ok(());
         };
         let file = open(&settings.path)?;
-        let (old, new) = (self.file.metadata()?, file.metadata()?);
+        let To::File(current) = &self.to else {
+            return Ok(());
+        };
+        let (old, new) = (current.metadata()?, file.metadata()?);
         if (old.dev(), old.ino()) != (new.dev(), new.ino()) {
-            self.file = file;
+            self.to = To::File(file);
             self.torn = 0;
             self.mark = self.mark.or(Some(MarkKind::Continue));
             self.measure();

@@ -265,7 +265,7 @@ fn inspect_reads_all_headers() {
 }
 
 #[test]
-fn threat_22_control_bit_is_seen() {
+fn t22_control_bit_is_seen() {
     let mut raw = encode(&samples(1), kp::Compression::None, false);
     raw[22] |= 0x20;
     assert!(inspect(&raw).unwrap().control);
@@ -273,7 +273,7 @@ fn threat_22_control_bit_is_seen() {
 }
 
 #[test]
-fn threat_23_old_formats_are_refused_by_name() {
+fn t23_old_formats_are_refused_by_name() {
     for magic in [0, 1, 3, 0x7f] {
         let mut raw = encode(&samples(1), kp::Compression::None, false);
         raw[16] = magic;
@@ -292,7 +292,7 @@ fn threat_23_old_formats_are_refused_by_name() {
 }
 
 #[test]
-fn threat_23_bombs_of_every_codec_stop_at_the_cap() {
+fn t23_bombs_of_every_codec_stop_at_the_cap() {
     let plain = vec![0u8; 6 * 1024 * 1024];
     let limits = Limits {
         plain_bytes_max: 2 * 1024 * 1024,
@@ -326,7 +326,7 @@ fn threat_23_bombs_of_every_codec_stop_at_the_cap() {
 }
 
 #[test]
-fn threat_23_ratio_is_capped_above_a_free_amount() {
+fn t23_ratio_is_capped_above_a_free_amount() {
     let limits = Limits {
         plain_bytes_max: usize::MAX,
         ratio_max: 100,
@@ -349,7 +349,7 @@ fn threat_23_ratio_is_capped_above_a_free_amount() {
 
 /// Many batches that are no bombs one by one.
 #[test]
-fn threat_38_batches_of_a_request_share_one_budget() {
+fn t38_batches_of_a_request_share_one_budget() {
     let mib = zstd::bulk::compress(&vec![0; RATIO_FREE_BYTES], 3).unwrap();
     let raw = batch_of(4, 1, &mib);
     let mut scratch = Scratch::new();
@@ -395,7 +395,7 @@ fn claimed_sizes_are_not_believed() {
 }
 
 #[test]
-fn threat_24_count_and_content_must_agree() {
+fn t24_count_and_content_must_agree() {
     let section = plain_section(10);
     assert_eq!(walk(&batch_of(0, 10, &section)), Ok(10));
     assert_eq!(walk(&batch_of(0, 9, &section)), Err(RecordsError::LeftOver));
@@ -426,7 +426,7 @@ fn threat_24_count_and_content_must_agree() {
 }
 
 #[test]
-fn threat_24_bytes_behind_a_compressed_section_are_refused() {
+fn t24_bytes_behind_a_compressed_section_are_refused() {
     let plain = plain_section(10);
     let behind = |mut section: Vec<u8>| {
         section.extend(b"hidden");
@@ -459,7 +459,7 @@ fn threat_24_bytes_behind_a_compressed_section_are_refused() {
 }
 
 #[test]
-fn threat_24_length_and_checksum_lies_are_seen() {
+fn t24_length_and_checksum_lies_are_seen() {
     let good = encode(&samples(3), kp::Compression::None, false);
     for length in [i32::MIN, -1, 0, 48] {
         let mut raw = good.clone();

@@ -38,6 +38,8 @@ pub struct Rules {
     pub distrusts: AtomicBool,
     /// What a refused token is answered with.
     pub challenge: &'static str,
+    /// How many answers to Produce are still to be lost: the connection ends in their place.
+    pub loses: AtomicI64,
     /// Sessions opened, renewed, and ended because a request came too late.
     pub opened: AtomicU64,
     pub renewed: AtomicU64,
@@ -58,6 +60,7 @@ impl Default for Rules {
             refuses: AtomicBool::new(false),
             distrusts: AtomicBool::new(false),
             challenge: r#"{"status":"invalid_token"}"#,
+            loses: AtomicI64::new(0),
             opened: AtomicU64::new(0),
             renewed: AtomicU64::new(0),
             expired: AtomicU64::new(0),
@@ -243,6 +246,9 @@ impl Connection {
                     return Some(());
                 }
                 let answer = self::frame(&mut self.broker).await?;
+                if key == ApiKey::Produce && self.rules.loses.fetch_sub(1, SeqCst) > 0 {
+                    return None;
+                }
                 self.client.write_all(&prefixed(&answer)).await.ok()
             }
             _ => None,

@@ -16,7 +16,7 @@ mod wire;
 pub use endpoint::Endpoint;
 pub use gate::Rules;
 pub use idp::Idp;
-pub use lab::{Lab, POLICY};
+pub use lab::{Lab, POLICY, Setup};
 pub use pki::{Pki, Shown};
 pub use raw::{Raw, frame_of, pause};
 pub use signer::Signer;

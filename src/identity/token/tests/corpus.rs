@@ -595,7 +595,7 @@ fn bindings() -> Vec<Case> {
 }
 
 #[test]
-fn every_bad_token_is_refused_for_its_own_reason() {
+fn t33_every_bad_token_is_refused_for_its_own_reason() {
     // Given a verifier that accepts what has no fault
     let verifier = verifier();
     let shown = Thumbprint::of(CERTIFICATE);

@@ -26,7 +26,7 @@ fn after_a_failed_write_the_chain_goes_on_from_what_was_written() {
     let sink = AuditSink::File(settings);
     let mut output = Output::open(sink, Sealer::default()).unwrap().unwrap();
     let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
-    output.file = File::from(write);
+    output.to = To::File(File::from(write));
     let (mut pipe, mut text) = (File::from(read), Vec::new());
 
     let (mut lines, mut lost, mut appended) = (0, 0, 0);

@@ -1,0 +1,553 @@
+//! A real broker that knows Kordon only, Kordon before it, and those who come: a victim whose
+//! names begin with `v.`, an attacker whose names begin with `a.`, and a few with one right each.
+//!
+//! The broker's super user is the proxy's identity, as in a cluster whose rules live in Kordon.
+//! A test shows what an attack does with that identity at the broker itself (`direct`), then that
+//! it does nothing through Kordon.
+
+use crate::lab::kafka::{Kafka, Launch};
+use crate::lab::kordon::{BROKER_PORTS, Kordon, Ports};
+use crate::lab::port;
+use crate::signer::Signer;
+use crate::socket::{CLIENT_ID, Seen, Socket, encode, frame, read, request};
+use bytes::Bytes;
+use kordon::wire::tree::{Node, StructNode};
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const VERSION: &str = "4.3.0";
+/// How long a broker may take to do what it was told.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+/// The name and the password under which Kordon goes to the broker.
+const SIDECAR: &str = "sidecar";
+/// Its password, which nobody else may ever see.
+pub const PASSWORD: &str = "what-only-the-sidecar-knows";
+/// The app's own name at the broker, which has no rights there.
+pub const APP: &str = "app";
+/// What stands in the victim's topic.
+pub const SECRET: &str = "victim-secret";
+
+/// Topics of one partition that are there from the beginning.
+const TOPICS: [&str; 10] = [
+    "v.secret",
+    "a.own",
+    "w.seen",
+    "l.left",
+    "q.limited",
+    "p.users",
+    "p.orders",
+    "own.victim.x",
+    "see.there",
+    "t.scan",
+];
+
+/// Who has a listener; `User:` and the name is the principal, `NAME-2` another one of NAME's.
+const CLIENTS: [&str; 8] = [
+    "victim",
+    "attacker",
+    "admin",
+    "leaver",
+    "watcher",
+    "typist",
+    "limited",
+    "limited-2",
+];
+
+/// One side is all there is: the requests of `surface` ask for whom they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The only broker.
+    Kordon,
+}
+
+/// Everything that runs.
+pub struct Stage {
+    /// The broker.
+    pub kafka: Kafka,
+    /// The proxy before it.
+    pub kordon: Kordon,
+    /// Where the broker wants to know who comes.
+    pub sasl: String,
+    listeners: BTreeMap<&'static str, String>,
+    tokens: String,
+    ids: HashMap<String, [u8; 16]>,
+    _hosts: tempfile::NamedTempFile,
+}
+
+impl Stage {
+    /// Starts the broker and Kordon, and lets the victim write.
+    pub fn start() -> Result<Stage, String> {
+        let sasl = port::free("127.0.77.1", 1);
+        // For each SASL connection a broker asks for the name of its own address: by this file, and
+        // not at the machine's resolver, which may take five seconds to know nothing.
+        let hosts = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+        std::fs::write(hosts.path(), "127.0.77.1 broker\n127.0.0.1 localhost\n").unwrap();
+        let launch = Launch {
+            java: vec![format!("-Djdk.net.hosts.file={}", hosts.path().display())],
+            ..Launch::default()
+        };
+        let kafka = Kafka::start_with(VERSION, 1, &properties(sasl), launch)?;
+        let sasl = format!("127.0.77.1:{sasl}");
+        let ports: Vec<u16> = CLIENTS.iter().map(|_| port::free("127.0.0.1", 2)).collect();
+        let tokens = port::free("127.0.0.1", 2);
+        let config = |own: &Ports| configuration(own, &sasl, &ports, tokens);
+        let jwks = Signer::trusted().jwks.to_string();
+        let files = [
+            ("password", PASSWORD),
+            ("jwks.json", jwks.as_str()),
+            ("policies/all.yaml", POLICIES),
+            ("policies/leaver.yaml", LEAVER),
+            ("schemas/subjects.json", SUBJECTS),
+            ("schemas/user.avsc", USER),
+            ("schemas/order.avsc", ORDER),
+        ];
+        let kordon = Kordon::start("127.0.0.1", config, &files)?;
+        let at = |port: &u16| format!("127.0.0.1:{port}");
+        let mut stage = Stage {
+            kafka,
+            kordon,
+            sasl,
+            listeners: CLIENTS.into_iter().zip(ports.iter().map(at)).collect(),
+            tokens: at(&tokens),
+            ids: HashMap::new(),
+            _hosts: hosts,
+        };
+        stage.create(&TOPICS);
+        stage.warm();
+        Ok(stage)
+    }
+
+    /// A connection of a client, through Kordon.
+    pub fn client(&self, name: &str) -> Socket {
+        Socket::open(&self.listeners[name])
+    }
+
+    /// A connection to the broker itself, with the proxy's identity: what an attack would be
+    /// worth if nobody stood in the way.
+    pub fn direct(&self) -> Socket {
+        let mut socket = Socket::open(&self.sasl);
+        assert_eq!(plain(&mut socket, SIDECAR, PASSWORD), 0);
+        socket
+    }
+
+    /// A connection to the broker itself, for what a test arranges and looks up.
+    pub fn harness(&self) -> Socket {
+        Socket::open(&self.kafka.bootstrap())
+    }
+
+    /// A connection to the listener that wants tokens.
+    pub fn token_listener(&self) -> Socket {
+        Socket::open(&self.tokens)
+    }
+
+    /// The id of a topic; a made-up one if it does not exist.
+    pub fn id(&self, _: Side, topic: &str) -> [u8; 16] {
+        self.ids.get(topic).copied().unwrap_or([7; 16])
+    }
+
+    /// Creates topics of one partition where they are missing, and learns their ids.
+    pub fn create(&mut self, topics: &[&str]) {
+        let mut harness = self.harness();
+        let mut create = request(19);
+        for topic in topics {
+            let mut element = create.element("Topics");
+            element.set_text("Name", Some(topic));
+            element
+                .set_int("NumPartitions", 1)
+                .set_int("ReplicationFactor", 1);
+            create.structs_mut("Topics").push(element);
+        }
+        for topic in harness.call(19, 7, &create).structs("Topics") {
+            let code = topic.int("ErrorCode");
+            assert!(code == 0 || code == 36, "{topic:?}");
+        }
+        for topic in topics {
+            let found = until(|| {
+                let answer = harness.call(3, 12, &metadata(topic));
+                let found = &answer.structs("Topics")[0];
+                let there = found.int("ErrorCode") == 0 && end_offset(&mut harness, topic) >= 0;
+                there.then(|| found.uuid("TopicId"))
+            });
+            self.ids.insert((*topic).to_owned(), found);
+        }
+    }
+
+    /// Deletes a topic and waits until the broker knows it no more.
+    pub fn delete(&self, topic: &str) {
+        let mut harness = self.harness();
+        let mut delete = request(20);
+        delete.array_mut("TopicNames").push(text(topic));
+        delete.set_int("TimeoutMs", 5000);
+        harness.call(20, 5, &delete);
+        until(|| (!self.topics().contains(&topic.to_owned())).then_some(()));
+    }
+
+    /// The names of all topics the broker has.
+    pub fn topics(&self) -> Vec<String> {
+        let mut all = request(3);
+        all.set("Topics", Node::Structs(None));
+        let answer = self.harness().call(3, 12, &all);
+        let names = answer.structs("Topics").iter();
+        names
+            .filter_map(|t| t.text("Name"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The offset of the next record of a topic, asked at the broker.
+    pub fn end(&self, topic: &str) -> i64 {
+        end_offset(&mut self.harness(), topic)
+    }
+
+    /// Replaces a policy file and waits until Kordon has taken it: `done` asks for its effect.
+    pub fn rewrite(&self, file: &str, content: &str, mut done: impl FnMut() -> bool) {
+        let path: PathBuf = self.kordon.dir().join(file);
+        std::fs::write(path, content).unwrap();
+        self.kordon.hang_up();
+        until(|| done().then_some(()));
+    }
+
+    /// Coordinators are found and the victim has left traces of every kind.
+    fn warm(&self) {
+        let mut harness = self.harness();
+        for (kind, key) in [(0, "v.group"), (1, "v.txn")] {
+            let mut find = request(10);
+            find.set_int("KeyType", kind);
+            find.array_mut("CoordinatorKeys").push(text(key));
+            until(|| {
+                let answer = harness.call(10, 6, &find);
+                (answer.structs("Coordinators")[0].int("ErrorCode") == 0).then_some(())
+            });
+        }
+        let mut victim = self.client("victim");
+        let secret = crate::body::batch(SECRET, crate::body::Kind::Plain);
+        until(|| {
+            (produce_code(&victim.call(0, 9, &produce("v.secret", &secret))) == 0).then_some(())
+        });
+        let mut commit = request(8);
+        commit.set_text("GroupId", Some("v.group"));
+        let mut element = commit.element("Topics");
+        element.set_text("Name", Some("v.secret"));
+        let mut partition = element.element("Partitions");
+        partition.set_int("CommittedOffset", 1);
+        element.structs_mut("Partitions").push(partition);
+        commit.structs_mut("Topics").push(element);
+        until(|| {
+            let answer = victim.call(8, 9, &commit);
+            let partition = &answer.structs("Topics")[0].structs("Partitions")[0];
+            (partition.int("ErrorCode") == 0).then_some(())
+        });
+        until(|| (victim.call(22, 5, &init_producer("v.txn")).int("ErrorCode") == 0).then_some(()));
+    }
+}
+
+/// Asks again and again until there is an answer, for as long as a broker may take.
+pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + SETTLE_LIMIT;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(
+            Instant::now() < end,
+            "did not come about in {SETTLE_LIMIT:?}"
+        );
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A string value.
+pub fn text(text: &str) -> Node {
+    Node::Bytes(Some(text.as_bytes().to_vec().into()))
+}
+
+/// Whether an answer holds a text anywhere.
+pub fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|w| w == text.as_bytes())
+}
+
+/// The bytes that come for a request; none where the connection ends.
+pub fn answer(socket: &mut Socket, key: i16, version: i16, request: &StructNode) -> Option<Bytes> {
+    socket.ask(key, version, &encode(key, version, request));
+    match socket.receive() {
+        Seen::Answer(bytes) => Some(bytes),
+        Seen::Closed => None,
+        Seen::Silent => panic!("key {key} version {version}: no answer in time"),
+    }
+}
+
+/// The answer as bytes and as a tree.
+pub fn both(socket: &mut Socket, key: i16, version: i16, ask: &StructNode) -> (Bytes, StructNode) {
+    let bytes = answer(socket, key, version, ask).expect("an answer");
+    let (_, node) = read(key, version, &bytes).unwrap();
+    (bytes, node)
+}
+
+/// A frame of this client.
+pub fn framed(key: i16, version: i16, request: &StructNode) -> Vec<u8> {
+    frame(key, version, 7, CLIENT_ID, &encode(key, version, request))
+}
+
+/// A Metadata request for one topic, creating nothing.
+pub fn metadata(topic: &str) -> StructNode {
+    let mut metadata = request(3);
+    metadata.set_int("AllowAutoTopicCreation", 0);
+    let mut element = metadata.element("Topics");
+    element.set_text("Name", Some(topic));
+    metadata.structs_mut("Topics").push(element);
+    metadata
+}
+
+/// A Produce request with one batch, acknowledged by all.
+pub fn produce(topic: &str, batch: &Bytes) -> StructNode {
+    let mut produce = request(0);
+    produce.set_text("TransactionalId", None);
+    produce.set_int("Acks", -1).set_int("TimeoutMs", 5000);
+    let mut element = produce.element("TopicData");
+    element.set_text("Name", Some(topic));
+    let mut partition = element.element("PartitionData");
+    partition.set("Records", Node::Bytes(Some(batch.clone())));
+    element.structs_mut("PartitionData").push(partition);
+    produce.structs_mut("TopicData").push(element);
+    produce
+}
+
+/// The error of the only partition of a Produce answer.
+pub fn produce_code(answer: &StructNode) -> i64 {
+    answer.structs("Responses")[0].structs("PartitionResponses")[0].int("ErrorCode")
+}
+
+/// The first error of a Fetch answer: a partition's, else the session's.
+pub fn fetch_code(answer: &StructNode) -> i64 {
+    match answer.structs("Responses") {
+        [topic, ..] => topic.structs("Partitions")[0].int("ErrorCode"),
+        [] => answer.int("ErrorCode"),
+    }
+}
+
+/// InitProducerId of a transactional id.
+pub fn init_producer(transaction: &str) -> StructNode {
+    let mut init = request(22);
+    init.set_text("TransactionalId", Some(transaction));
+    init.set_int("TransactionTimeoutMs", 60_000);
+    init
+}
+
+/// Authenticates by SASL/PLAIN and gives the error code.
+pub fn plain(socket: &mut Socket, user: &str, password: &str) -> i64 {
+    let mut handshake = request(17);
+    handshake.set_text("Mechanism", Some("PLAIN"));
+    assert_eq!(socket.call(17, 1, &handshake).int("ErrorCode"), 0);
+    let mut token = request(36);
+    let bytes = format!("\0{user}\0{password}").into_bytes();
+    token.set("AuthBytes", Node::Bytes(Some(bytes.into())));
+    socket.call(36, 2, &token).int("ErrorCode")
+}
+
+/// SaslHandshake for a mechanism.
+pub fn handshake(mechanism: &str) -> StructNode {
+    let mut handshake = request(17);
+    handshake.set_text("Mechanism", Some(mechanism));
+    handshake
+}
+
+/// SaslAuthenticate with the token of a subject that ends in so many seconds.
+pub fn bearer(subject: &str, seconds: i64) -> StructNode {
+    let changes = json!({"exp": crate::signer::now() + seconds});
+    bearer_of(&Signer::trusted().token(subject, changes))
+}
+
+/// SaslAuthenticate with a token.
+pub fn bearer_of(token: &str) -> StructNode {
+    let mut authenticate = request(36);
+    let bytes = format!("n,,\x01auth=Bearer {token}\x01\x01").into_bytes();
+    authenticate.set("AuthBytes", Node::Bytes(Some(bytes.into())));
+    authenticate
+}
+
+fn end_offset(socket: &mut Socket, topic: &str) -> i64 {
+    let mut offsets = request(2);
+    offsets.set_int("ReplicaId", -1);
+    let mut element = offsets.element("Topics");
+    element.set_text("Name", Some(topic));
+    let mut partition = element.element("Partitions");
+    partition
+        .set_int("CurrentLeaderEpoch", -1)
+        .set_int("Timestamp", -1);
+    element.structs_mut("Partitions").push(partition);
+    offsets.structs_mut("Topics").push(element);
+    let answer = socket.call(2, 7, &offsets);
+    let partition = &answer.structs("Topics")[0].structs("Partitions")[0];
+    match partition.int("ErrorCode") {
+        0 => partition.int("Offset"),
+        _ => -1,
+    }
+}
+
+fn properties(sasl: u16) -> String {
+    let login = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    let users = format!("user_{SIDECAR}=\"{PASSWORD}\" user_{APP}=\"{APP}\"");
+    format!(
+        "listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl},CONTROLLER://$HOST:$CONTROLLER
+advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config={login} required {users};
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:{SIDECAR}
+auto.create.topics.enable=true
+delegation.token.secret.key=what-signs-tokens
+group.max.session.timeout.ms=1800000
+"
+    )
+}
+
+fn configuration(own: &Ports, sasl: &str, ports: &[u16], tokens: u16) -> String {
+    let mut text = format!(
+        "upstream:
+  bootstrap: [\"{sasl}\"]
+  sasl: {{plain: {{username: {SIDECAR}, password: {{file: password}}}}}}
+policies: policies/
+schemas: {{directory: schemas/}}
+admin: {{bind: \"127.0.0.1:{admin}\"}}
+audit: {{file: {{path: audit.jsonl}}}}
+listeners:
+  - name: tokens
+    bind: 127.0.0.1:{tokens}
+    advertise: {{host: localhost, ports: {first}-{first}}}
+    sasl:
+      oauthbearer:
+        issuer: https://issuer.example
+        jwks: {{file: jwks.json}}
+        audience: kafka
+        algorithms: [ES256]
+        clockSkew: 0s
+        tenantClaim: tenant_id
+",
+        admin = own.admin,
+        first = tokens + 1,
+    );
+    // The first is where the lab looks for a sign of life.
+    let lab = [("nobody", own.app, own.app + BROKER_PORTS)];
+    let clients = CLIENTS
+        .iter()
+        .zip(ports)
+        .map(|(name, port)| (*name, *port, port + 1));
+    for (name, port, broker) in lab.into_iter().chain(clients) {
+        let user = name.trim_end_matches("-2");
+        let _ = write!(
+            text,
+            "  - name: {name}
+    bind: 127.0.0.1:{port}
+    advertise: {{host: localhost, ports: {broker}-{broker}}}
+    identity: {{static: \"User:{user}\"}}
+"
+        );
+    }
+    text
+}
+
+const POLICIES: &str = r#"apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: victim}
+spec:
+  principals: ["User:victim"]
+  rules:
+    - {allow: [All], topics: ["v.*"]}
+    - {allow: [All], groups: ["v.*", team]}
+    - {allow: [All], transactionalIds: ["v.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: attacker}
+spec:
+  principals: ["User:attacker"]
+  rules:
+    - {allow: [All], topics: ["a.*"]}
+    - {allow: [Describe], topics: ["see.*"]}
+    - {allow: [All], groups: ["a.*", team]}
+    - {allow: [All], transactionalIds: ["a.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: admin}
+spec:
+  principals: ["User:admin"]
+  rules:
+    - {allow: [All], topics: ["*"], groups: ["*"], transactionalIds: ["*"], cluster: true}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: watcher}
+spec:
+  principals: ["User:watcher"]
+  rules:
+    - {allow: [Describe], topics: ["*"]}
+    - {allow: [Read], topics: ["w.*"]}
+    - {allow: [Read], groups: ["w.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: typist}
+spec:
+  principals: ["User:typist"]
+  rules:
+    - {allow: [Read, Write], topics: ["p.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: limited}
+spec:
+  principals: ["User:limited"]
+  rules:
+    - {allow: [Read, Write], topics: ["q.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: own}
+spec:
+  principals: ["User:*"]
+  rules:
+    - {allow: [Write], topics: ["own.${principal}.*"]}
+---
+apiVersion: kordon/v1
+kind: QuotaPolicy
+metadata: {name: limited}
+spec:
+  for: {user: limited}
+  limits: {produce: 1KiB/s}
+---
+apiVersion: kordon/v1
+kind: SchemaPolicy
+metadata: {name: typed}
+spec:
+  topics: ["p.*"]
+  value: {format: avro, encoding: confluent, subject: topic, check: full, empty: reject}
+  onViolation: reject
+"#;
+
+/// The rule that is taken away while its client reads.
+pub const LEAVER: &str = r#"apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: leaver}
+spec:
+  principals: ["User:leaver"]
+  rules:
+    - {allow: [Read], topics: ["l.*"]}
+    - {allow: [Read], groups: [leavers]}
+"#;
+
+const SUBJECTS: &str = r#"{"subjects": [
+  {"subject": "p.users-value", "version": 1, "id": 1, "file": "user.avsc"},
+  {"subject": "p.orders-value", "version": 1, "id": 2, "file": "order.avsc"}
+]}"#;
+const USER: &str = r#"{"type": "record", "name": "User", "fields": [
+  {"name": "id", "type": "string"}, {"name": "note", "type": "string"}
+]}"#;
+const ORDER: &str = r#"{"type": "record", "name": "Order", "fields": [
+  {"name": "id", "type": "string"}, {"name": "note", "type": "string"}
+]}"#;
