@@ -10,12 +10,11 @@ use std::time::Instant;
 use bytes::BytesMut;
 use kafka_protocol::records as kp;
 use kordon::policy::model::RuleRef;
+use kordon::policy::topic_pattern::TopicPattern;
 use kordon::problem::Problems;
 use kordon::quota::spec::{QuotaEntity, QuotaName, QuotaSpec};
 use kordon::quota::{Charged, Quotas};
-use kordon::schema::spec::{
-    Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName, TopicPattern,
-};
+use kordon::schema::spec::{Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName};
 use kordon::schema::{Directory, SchemaSet};
 use kordon::wire::records::{Limits, Scratch, batches, inspect, records};
 

@@ -104,6 +104,8 @@ fn headers() -> Outcome<()> {
 struct Seen(usize);
 
 impl<'b> Scan<'b> for Seen {
+    fn acks(&mut self, _: i64) {}
+
     fn topic(&mut self, _topic: TopicRef<'b>) {
         self.0 += 1;
     }

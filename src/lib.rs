@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod quota;
 pub mod schema;
 pub mod session;
+pub mod topic_rules;
 pub mod upstream;
 pub mod wire;
 

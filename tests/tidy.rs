@@ -24,7 +24,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("policy", &["document", "principal", "problem"]),
     ("quota", &["policy", "principal", "problem"]),
-    ("apis", &["policy", "wire"]),
+    // `wire` for its reader of record batches, and nothing else of it.
+    ("topic_rules", &["document", "policy", "problem", "wire"]),
+    ("apis", &["policy", "topic_rules", "wire"]),
     // `wire` for its reader of record batches, and nothing else of it.
     ("schema", &["policy", "principal", "problem", "wire"]),
     // Input and output.
@@ -87,6 +89,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "policy",
             "principal",
             "telemetry",
+            "topic_rules",
             "wire",
         ],
     ),
@@ -106,6 +109,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "schema",
             "session",
             "telemetry",
+            "topic_rules",
             "upstream",
             "wire",
         ],
@@ -128,6 +132,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secret",
             "telemetry",
             "upstream",
+            "topic_rules",
         ],
     ),
     ("admin", &["clock", "proxy", "telemetry"]),
@@ -145,6 +150,7 @@ const PURE: &[&str] = &[
     "principal",
     "problem",
     "quota",
+    "topic_rules",
     "wire",
 ];
 const IMPURE_WORDS: &[&str] = &[

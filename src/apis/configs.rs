@@ -3,25 +3,27 @@
 
 use super::errors;
 use super::lens::{Answered, Question, Refusal, mirror};
+use super::rules;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
 /// Kafka's `ConfigResource.Type` codes.
-const TOPIC: i64 = 2;
+pub(super) const TOPIC: i64 = 2;
 const BROKER: i64 = 4;
 const BROKER_LOGGER: i64 = 8;
 const CLIENT_METRICS: i64 = 16;
 const GROUP: i64 = 32;
 
 /// The API key of AlterConfigs.
-const ALTER_CONFIGS: i16 = 33;
+pub(super) const ALTER_CONFIGS: i16 = 33;
 
 pub(super) fn describe(q: &mut Question) -> Result<(), Refusal> {
     strip(q, Operation::DescribeConfigs, "Results")
 }
 
 pub(super) fn alter(q: &mut Question) -> Result<(), Refusal> {
-    strip(q, Operation::AlterConfigs, "Responses")
+    strip(q, Operation::AlterConfigs, "Responses")?;
+    rules::configured(q)
 }
 
 fn strip(q: &mut Question, operation: Operation, answers: &'static str) -> Result<(), Refusal> {

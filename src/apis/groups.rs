@@ -2,6 +2,7 @@
 
 use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
 use super::lens::{Answered, Question, Refusal, mirror, topic_of};
+use super::rules;
 use crate::policy::model::{Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
@@ -225,7 +226,7 @@ pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// As for consumer groups, over every topic of the topology.
+/// As for consumer groups, over every topic of the topology; then the topic rules.
 pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
     let Some(topology) = q.request.nested("Topology") else {
@@ -252,7 +253,7 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
         allowed &= q.guard.allows_all(Operation::Describe, ResourceKind::Topic);
     }
     match allowed {
-        true => Ok(()),
+        true => rules::streams_topics(q),
         false => Err(q.refuse(TOPIC_AUTHORIZATION_FAILED)),
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::policy::rule::AccessPolicy;
+use crate::topic_rules::Change;
 use crate::wire::layout::{Field, Role, Struct};
 use crate::wire::primitive::WireError;
 use crate::wire::tree::{Node, StructNode};
@@ -30,6 +31,13 @@ pub trait Guard {
 
     /// The name of the topic with that id; `None`: no such topic is known.
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
+
+    /// What topic rules say against making or changing a topic so; `None`: nothing. It is
+    /// remembered for the audit log.
+    fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String>;
+
+    /// Whether topic rules let a broker make this topic by itself, with the cluster's defaults.
+    fn may_appear(&mut self, topic: &str) -> bool;
 
     /// The rules themselves; `None`: they are the broker's.
     fn rules(&self) -> Option<InForce<'_>>;
@@ -573,6 +581,14 @@ mod tests {
 
         fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
             None
+        }
+
+        fn objection(&mut self, _: &str, _: &Change<'_>) -> Option<String> {
+            None
+        }
+
+        fn may_appear(&mut self, _: &str) -> bool {
+            true
         }
 
         fn rules(&self) -> Option<InForce<'_>> {

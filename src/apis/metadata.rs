@@ -8,6 +8,8 @@ use crate::wire::tree::{Node, StructNode};
 /// Topics named in a Metadata request need DESCRIBE; a refusal says the same whether the topic
 /// exists or not. Creation on demand needs CREATE too, and is switched off for the request if
 /// any of its topics lacks it: a broker creates before the answer could be filtered (threat 14).
+/// So it is where a topic rule speaks against one of them; there being no such topic then, the
+/// answer is that of a broker whose `create.topic.policy` refuses, UNKNOWN_TOPIC_OR_PARTITION.
 pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     let by_default_all = q.version == 0 && q.request.structs("Topics").is_empty();
     let all = by_default_all || q.request.is_null("Topics");
@@ -51,7 +53,9 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         let code = match &named {
             Some(name) if guard.allows(Operation::Describe, ResourceKind::Topic, name) => {
                 let mut creatable = || guard.sees(Operation::Create, ResourceKind::Topic, name);
-                uncreatable |= create && !may_create_any && !creatable();
+                if create && !uncreatable {
+                    uncreatable = !(may_create_any || creatable()) || !guard.may_appear(name);
+                }
                 return true;
             }
             Some(_) => TOPIC_AUTHORIZATION_FAILED,

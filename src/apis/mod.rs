@@ -17,6 +17,7 @@ mod cluster;
 mod configs;
 mod groups;
 mod metadata;
+mod rules;
 mod topics;
 mod transactions;
 

@@ -30,6 +30,8 @@ pub enum TopicRef<'b> {
 
 /// What wants to see the topics and partitions of a request as they are scanned.
 pub trait Scan<'b> {
+    /// The acknowledgements asked for; comes first.
+    fn acks(&mut self, acks: i64);
     /// The following partitions belong to this topic.
     fn topic(&mut self, topic: TopicRef<'b>);
     /// The records of a partition.
@@ -82,7 +84,10 @@ impl<'b, S: Scan<'b>> Visitor<'b> for Scanner<'_, S> {
                 self.found.transactional_id = id.is_some();
             }
             (Role::None, Scalar::Bytes(Some(records))) => self.sink.records(records),
-            (Role::None, Scalar::Int(acks)) if &*field.name == "Acks" => self.found.acks = acks,
+            (Role::None, Scalar::Int(acks)) if &*field.name == "Acks" => {
+                self.found.acks = acks;
+                self.sink.acks(acks);
+            }
             _ => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::Refuse::{Each, Own, Top, TopAndEach, Unused};
 use super::errors::DELEGATION_TOKEN_AUTH_DISABLED;
 use super::{Access, Api, KEYS, Phase, Refuse};
 use super::{
-    acls, cluster, configs, fetch, groups, metadata, produce, topics, transactions, versions,
+    acls, cluster, configs, fetch, groups, metadata, produce, rules, topics, transactions, versions,
 };
 use crate::policy::model::Operation::{
     Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write,
@@ -127,7 +127,7 @@ pub static TABLE: [Api; KEYS] = [
     row(35, "DescribeLogDirs", (1, 5), Client, Cluster(Describe), Top),
     row(36, "SaslAuthenticate", (0, 2), Handshake, Open("authentication"), Top),
     row(37, "CreatePartitions", (0, 3), Client,
-        Named(|q| q.strip_topics("Topics", Alter, "Results")), Each("Topics", "Results")),
+        Named(topics::create_partitions), Each("Topics", "Results")),
     row(38, "CreateDelegationToken", (1, 3), Client,
         Reply(DELEGATION_TOKEN_AUTH_DISABLED, TOKENS), Top),
     row(39, "RenewDelegationToken", (1, 2), Client,
@@ -141,7 +141,7 @@ pub static TABLE: [Api; KEYS] = [
     row(43, "ElectLeaders", (0, 2), Client, Cluster(Alter),
         TopAndEach("TopicPartitions", "ReplicaElectionResults")),
     row(44, "IncrementalAlterConfigs", (0, 1), Client, Named(configs::alter), Unused),
-    row(45, "AlterPartitionReassignments", (0, 1), Client, Cluster(Alter),
+    row(45, "AlterPartitionReassignments", (0, 1), Client, Named(rules::reassign),
         TopAndEach("Topics", "Responses")),
     row(46, "ListPartitionReassignments", (0, 0), Client, Cluster(Describe),
         Own(cluster::refuse_list_reassignments)),

@@ -3,6 +3,7 @@
 
 use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
 use super::lens::{Answered, Question, Refusal};
+use super::rules;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
@@ -54,19 +55,25 @@ pub(super) fn strip_with_watermark(q: &mut Question, operation: Operation) -> Re
     })
 }
 
-/// CREATE on the cluster, else CREATE on each topic. A name given twice is left to the broker,
-/// which refuses both; so either all its elements go on or none.
+/// CREATE on the cluster, else CREATE on each topic; then the topic rules. A name given twice is
+/// left to the broker, which refuses both; so either all its elements go on or none.
 pub(super) fn create(q: &mut Question) -> Result<(), Refusal> {
-    if q.guard
+    if !q
+        .guard
         .sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME)
     {
-        return Ok(());
+        q.strip_topics("Topics", Operation::Create, "Topics")?;
+        for (_, topic) in &mut q.refused {
+            topic.set_text("ErrorMessage", Some("Authorization failed."));
+        }
     }
-    q.strip_topics("Topics", Operation::Create, "Topics")?;
-    for (_, topic) in &mut q.refused {
-        topic.set_text("ErrorMessage", Some("Authorization failed."));
-    }
-    Ok(())
+    rules::created(q)
+}
+
+/// ALTER on each topic; then the topic rules.
+pub(super) fn create_partitions(q: &mut Question) -> Result<(), Refusal> {
+    q.strip_topics("Topics", Operation::Alter, "Results")?;
+    rules::grown(q)
 }
 
 /// Who may not describe a topic's configuration learns that it was created and no more.

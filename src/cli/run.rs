@@ -42,6 +42,7 @@ use crate::session::fetch_sessions::FetchSessions;
 use crate::telemetry::PolicyInForce;
 use crate::telemetry::Recorder;
 use crate::telemetry::audit::{Audit, DIGEST_DIGITS};
+use crate::topic_rules::TopicRules;
 use crate::upstream::Cluster;
 use crate::{apis, clock};
 
@@ -411,6 +412,7 @@ fn snapshot(
         shadows,
         tenants: guards.tenants,
         schemas: SchemaSet::new(guards.schemas, directory, problems),
+        topic_rules: TopicRules::new(guards.topics),
         quotas: match old {
             Some(old) => old.quotas.reloaded(guards.quotas),
             None => Quotas::new(guards.quotas),

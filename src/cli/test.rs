@@ -1,6 +1,7 @@
 //! `kordon test`: what policies decide, held against what their authors expect. Tests stand in
 //! `NAME.test.yaml` beside the policies; a case is decided by the code that decides in the proxy.
 
+mod create;
 mod produce;
 mod read;
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use self::produce::Schemas;
+use self::produce::{Guarded, Verdict};
 use self::read::{Ask, Case, Wanted};
 use super::check::{self, Format, Report, Sources, counted, printable};
 use super::policies;
@@ -102,20 +103,20 @@ impl Run<'_> {
             _ => beside,
         };
         let guards = policies::load(&[from.to_owned()], problems);
-        let schemas = Schemas::load(from, self.options.schemas.as_deref(), &guards, problems);
+        let guarded = Guarded::load(from, self.options.schemas.as_deref(), &guards, problems);
         if problems.has_errors() {
             return tests.len();
         }
         let set = PolicySet::new(guards.access, self.super_users.to_vec());
         let set = set.within(guards.tenants);
         for case in cases {
-            outcomes.push(judge(case, &set, &schemas));
+            outcomes.push(judge(case, &set, &guarded));
         }
         tests.len()
     }
 }
 
-fn judge(case: Case, set: &PolicySet, schemas: &Schemas) -> Outcome {
+fn judge(case: Case, set: &PolicySet, guarded: &Guarded) -> Outcome {
     let view = set.view(&Subject {
         principal: &case.principal,
         host: case.host,
@@ -149,24 +150,8 @@ fn judge(case: Case, set: &PolicySet, schemas: &Schemas) -> Outcome {
             }
             last
         }
-        Ask::Produce(sent, wanted) => {
-            let verdict = schemas.judge(sent, &view);
-            let as_wanted = match (wanted, &verdict.rejected) {
-                (Wanted::Accepted, None) => true,
-                (Wanted::Rejected(stage), Some(found)) => stage == found,
-                _ => false,
-            };
-            let decision = verdict.rejected.map_or_else(
-                || "accepted".to_owned(),
-                |stage| format!("rejected: {}", stage.name()),
-            );
-            let failure = (!as_wanted).then(|| {
-                let by = by(&verdict.rule, &view);
-                let why = verdict.message.as_deref().unwrap_or("nothing objects");
-                format!("{decision} ({why}){by}")
-            });
-            (failure, verdict.rule, decision)
-        }
+        Ask::Produce(sent, wanted) => held(guarded.judge(sent, &view), *wanted, &view),
+        Ask::Create(made, wanted) => held(made.judge(&guarded.topics, &view), *wanted, &view),
     };
     Outcome {
         case,
@@ -174,6 +159,29 @@ fn judge(case: Case, set: &PolicySet, schemas: &Schemas) -> Outcome {
         rule,
         decision,
     }
+}
+
+/// A verdict held against what was wanted: why it failed, the rule, the decision.
+fn held(
+    verdict: Verdict,
+    wanted: Wanted,
+    view: &View,
+) -> (Option<String>, Option<RuleRef>, String) {
+    let as_wanted = match (wanted, &verdict.rejected) {
+        (Wanted::Accepted, None) => true,
+        (Wanted::Rejected(stage), Some(found)) => stage == *found,
+        _ => false,
+    };
+    let decision = verdict.rejected.map_or_else(
+        || "accepted".to_owned(),
+        |stage| format!("rejected: {}", stage.name()),
+    );
+    let failure = (!as_wanted).then(|| {
+        let by = by(&verdict.rule, view);
+        let why = verdict.message.as_deref().unwrap_or("nothing objects");
+        format!("{decision} ({why}){by}")
+    });
+    (failure, verdict.rule, decision)
 }
 
 fn failure(operation: Operation, allowed: bool, rule: &Option<RuleRef>, view: &View) -> String {

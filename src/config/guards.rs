@@ -1,5 +1,6 @@
-//! A directory of policy files to access rules, quotas and schema rules. Every `*.yaml` below it is
-//! read, in the order of its path, except `*.test.yaml`; names that begin with a dot are skipped.
+//! A directory of policy files to access rules, quotas, schema and topic rules. Every `*.yaml`
+//! below it is read, in the order of its path, except `*.test.yaml`; names that begin with a dot
+//! are skipped.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,16 +8,16 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{file, tenant};
-use crate::document::{self, Fields, Node, did_you_mean, unsupported};
+use crate::document::{self, Fields, Node, did_you_mean};
 use crate::policy::mode::Mode;
 use crate::policy::parse::{self, rule_ref};
-use crate::policy::rule::{AccessPolicy, NamePattern, Part, Template};
+use crate::policy::rule::AccessPolicy;
 use crate::policy::tenant::Tenant;
+use crate::policy::topic_pattern::topic_pattern;
 use crate::problem::{Place, Problems};
 use crate::quota::spec::{QuotaEntity, QuotaName, QuotaSpec};
-use crate::schema::spec::{
-    Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName, TopicPattern,
-};
+use crate::schema::spec::{Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName};
+use crate::topic_rules::{self, TopicSpec};
 
 /// How many policy files one directory may hold.
 pub const FILES_MAX: usize = 10_000;
@@ -43,6 +44,8 @@ pub struct Guards {
     pub observing: Observing,
     /// The directory that is decided beside this one (`authorization.shadow`).
     pub shadow: Option<Box<Guards>>,
+    /// `kind: TopicPolicy`.
+    pub topics: Vec<TopicSpec>,
     /// SHA-256 over the paths and contents of the files, in hexadecimal.
     pub digest: String,
     /// How many files were read.
@@ -243,10 +246,6 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
         });
         return;
     };
-    if kind == "TopicPolicy" {
-        problems.error(&kind_node.place, unsupported(&format!("kind: {kind}")));
-        return;
-    }
     if let Some((name, place)) = &name {
         match seen.get(&(kind, name.clone())) {
             Some(first) => {
@@ -285,6 +284,9 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
             let list = if observed { quotas } else { &mut guards.quotas };
             list.extend(quota(&name, spec, problems));
         }
+        "TopicPolicy" => guards
+            .topics
+            .extend(topic_rules::parse::topic_policy(&name, spec, problems)),
         _ => guards.schemas.extend(schema(&name, spec, problems)),
     }
 }
@@ -403,7 +405,9 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
     let topics = topics
         .and_then(|n| n.list_not_empty(problems))
         .unwrap_or_default();
-    let topics = topics.iter().filter_map(|n| topic(n, problems)).collect();
+    let topics = (topics.iter())
+        .filter_map(|n| topic_pattern(n, "a schema policy", problems))
+        .collect();
     if value.is_none() && key.is_none() && !headers {
         problems.error(&spec.place, "a schema policy without `value` or `key`");
     }
@@ -427,27 +431,6 @@ fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec
             (as_said, _) => as_said,
         },
     })
-}
-
-fn topic(node: &Node, problems: &mut Problems) -> Option<TopicPattern> {
-    let pattern = parse::names_at(node, problems)?;
-    let (template, is_prefix) = match pattern {
-        NamePattern::All => return Some(TopicPattern::All),
-        NamePattern::Literal(template) => (template, false),
-        NamePattern::Prefix(template) => (template, true),
-    };
-    let Template(parts) = template;
-    match <[Part; 1]>::try_from(parts) {
-        Ok([Part::Text(text)]) if is_prefix => Some(TopicPattern::Prefix(text)),
-        Ok([Part::Text(text)]) => Some(TopicPattern::Literal(text)),
-        _ => {
-            problems.error(
-                &node.place,
-                "variables may not stand in the topics of a schema policy",
-            );
-            None
-        }
-    }
 }
 
 fn payload(node: &Node, problems: &mut Problems) -> Option<PayloadSpec> {

@@ -11,10 +11,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::identity::settings::{SaslSettings, TokenSource};
 use crate::net::settings::{Advertise, ClientAuth};
+use crate::policy::topic_pattern::TopicPattern;
 use crate::principal::Proof;
 use crate::problem::Severity;
 use crate::quota::spec::QuotaName;
-use crate::schema::spec::{Depth, OnViolation, SubjectName, TopicPattern};
+use crate::schema::spec::{Depth, OnViolation, SubjectName};
 use crate::telemetry::audit::{AuditFile, AuditSink};
 
 mod identities;
@@ -558,8 +559,16 @@ fn mistakes_in_policies() {
             "4:7 a tenant without `match` or `boundary`".to_owned(),
         ),
         (
-            of_kind("TopicPolicy", "t", "{}"),
-            format!("2:7 `kind: TopicPolicy` {no}"),
+            of_kind("TopicPolicy", "t", "{topics: [a]}"),
+            "4:7 a topic policy without `create` or `produce`".to_owned(),
+        ),
+        (
+            of_kind(
+                "TopicPolicy",
+                "t",
+                "{topics: [a], create: {partitions: 6..}, mode: observe}",
+            ),
+            format!("4:54 `observe` {no}"),
         ),
         (
             quota("{for: {tenant: t}, scope: fleet, limits: {produce: 1/s}}"),

@@ -35,6 +35,7 @@ pub mod model;
 pub mod parse;
 pub mod rule;
 pub mod tenant;
+pub mod topic_pattern;
 mod views;
 
 pub use compile::PolicySet;

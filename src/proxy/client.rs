@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::Proxy;
-use super::judge::{Decided, Decisions, Judge, TopicNames};
+use super::judge::{Decided, Decisions, Judge, Lookup, Objections, TopicNames};
 use super::listener::Listener;
 use super::shadow::{Beside, Differences};
 use super::snapshot::Snapshot;
@@ -227,6 +227,10 @@ impl<'p> Client<'p> {
             denials: Decisions::default(),
             allowed: Decisions::default(),
             sampler: &mut self.sampler,
+            topic_rules: &self.snapshot.topic_rules,
+            defaults: Lookup::new(&self.proxy.cluster),
+            objections: Objections::default(),
+            needs_names: false,
             asked: None,
         }
     }
@@ -401,6 +405,20 @@ impl<'p> Client<'p> {
             rule: d.rule,
             ..self.entry()
         }
+    }
+
+    /// Records what topic rules object to.
+    pub fn objected(&self, api: &'static crate::apis::Api, objections: Objections) {
+        for (operation, name, objection) in objections.list {
+            let kind = ResourceKind::Topic;
+            let about = Some((operation, Resource { kind, name }));
+            let (detail, rule) = (Some(objection.message), Some(objection.rule));
+            self.metrics.refusal(api.key, Reason::TopicRules);
+            self.audit(Some(api.name), about, Reason::TopicRules, detail, rule);
+        }
+        self.proxy
+            .audit
+            .drop_lines(DropCause::Request, objections.more);
     }
 
     /// Records a refusal that no access rule made.

@@ -9,7 +9,9 @@ use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
 use crate::session::asked::Asked;
 use crate::telemetry::audit::allows::Sampler;
-use crate::upstream::Topology;
+use crate::topic_rules::{Change, Count, Defaults, Objection, TopicRules};
+use crate::upstream::defaults::Known;
+use crate::upstream::{Cluster, Topology};
 
 /// Most refusals of one request that are remembered one by one, and most allowed decisions.
 pub const DECISIONS_MAX: usize = 256;
@@ -76,8 +78,70 @@ pub struct Judge<'a> {
     pub allowed: Decisions,
     /// Chooses what of it is kept.
     pub sampler: &'a mut Sampler,
+    /// What topics must be, whoever asks.
+    pub topic_rules: &'a TopicRules,
+    /// What the cluster gives topics that state no numbers.
+    pub defaults: Lookup<'a>,
+    /// What topic rules object to.
+    pub objections: Objections,
+    /// Whether a topic must be known by its name even where no rule of access asks for it.
+    pub needs_names: bool,
     /// What was allowed, where it is to be remembered for as long as the answer is owed.
     pub asked: Option<Asked>,
+}
+
+/// The cluster's defaults for topics, found out when somebody asks for them.
+pub struct Lookup<'a> {
+    cluster: &'a Cluster,
+    /// Whether the cluster has been asked for this request's sake: what is unknown stays so.
+    pub has_asked: bool,
+    /// The cluster must be asked before anything can be said.
+    pub must_ask: bool,
+}
+
+impl<'a> Lookup<'a> {
+    /// Nobody has asked yet.
+    pub fn new(cluster: &'a Cluster) -> Self {
+        Lookup {
+            cluster,
+            has_asked: false,
+            must_ask: false,
+        }
+    }
+
+    fn defaults(&mut self) -> Option<Defaults> {
+        match self.cluster.topic_defaults() {
+            Known::Defaults(known) => Some(Defaults {
+                partitions: known.partitions,
+                replication_factor: known.replication_factor,
+            }),
+            Known::Nothing => None,
+            Known::Ask => {
+                self.must_ask |= !self.has_asked;
+                None
+            }
+        }
+    }
+}
+
+/// What topic rules object to in one request, for the audit log, as much as is remembered.
+#[derive(Debug, Default)]
+pub struct Objections {
+    /// What would have been done, to which topic, and why not.
+    pub list: Vec<(Operation, String, Objection)>,
+    /// How many there were besides.
+    pub more: u64,
+}
+
+impl Objections {
+    /// Remembers one.
+    pub fn add(&mut self, operation: Operation, topic: &str, objection: Objection) {
+        if self.list.len() >= DECISIONS_MAX {
+            self.more += 1;
+            return;
+        }
+        self.list.push((operation, topic.to_owned(), objection));
+    }
 }
 
 /// Names of topics by id, as one connection has met them: saves a lock for each request.
@@ -142,9 +206,30 @@ impl Guard for Judge<'_> {
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {
         match self.topics.name(id, self.topology) {
             // Without rules no name is needed: the broker knows what it does not know.
-            None if self.view.is_none() => Some("".into()),
+            None if self.view.is_none() && !self.needs_names => Some("".into()),
             name => name,
         }
+    }
+
+    fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String> {
+        let mut defaults = || self.defaults.defaults();
+        let objection = self.topic_rules.object(topic, change, &mut defaults)?;
+        let message = objection.message.clone();
+        self.objections.add(change.operation, topic, objection);
+        Some(message)
+    }
+
+    fn may_appear(&mut self, topic: &str) -> bool {
+        let change = Change {
+            operation: Operation::Create,
+            is_new: true,
+            partitions: Some(Count::Default),
+            replicas: vec![Count::Default],
+            configs: Vec::new(),
+        };
+        let mut defaults = || self.defaults.defaults();
+        let objection = self.topic_rules.object(topic, &change, &mut defaults);
+        objection.is_none()
     }
 
     fn rules(&self) -> Option<InForce<'_>> {

@@ -25,7 +25,7 @@ use crate::session::inflight::Owed;
 use crate::telemetry::{Direction, Reason};
 use crate::wire::frame::{self, PREFIX_BYTES};
 use crate::wire::header::RequestHeader;
-use crate::wire::records;
+use crate::wire::records::{self, Summary};
 
 /// Bytes of a frame from which on it goes this way.
 pub const PASSAGE_BYTES_MIN: usize = 8 * 1024;
@@ -135,7 +135,7 @@ struct Request {
     at: usize,
     outline: Outline,
     seen: Seen,
-    topics: Vec<Topic>,
+    topics: Vec<(Topic, Summary)>,
     /// Whether all of it has been read but for what needs no reading.
     is_judged: bool,
     /// The policies that it was judged by.
@@ -433,6 +433,7 @@ impl Front {
 }
 
 /// What came of the begin of a frame.
+#[allow(clippy::large_enum_variant)] // taken apart where it is made
 enum Begin {
     Request(Box<Request>),
     Short,
@@ -499,14 +500,16 @@ impl Request {
             Next::End => Step::Over,
             Next::Topic(topic) => {
                 let mut client = link.client.borrow_mut();
+                self.seen.acks(self.outline.acks().into());
                 self.seen.topic(&mut client, topic);
                 if self.topics.len() == TOPICS_MAX {
                     return (read, Step::Usual);
                 }
-                self.topics.push(match topic {
+                let topic = match topic {
                     TopicRef::Name(name) => Topic::Name(name.into()),
                     TopicRef::Id(id) => Topic::Id(*id),
-                });
+                };
+                self.topics.push((topic, Summary::EMPTY));
                 match self.seen.goes_on(&client) {
                     true => Step::On,
                     false => Step::Usual,
@@ -516,6 +519,9 @@ impl Request {
                 None => Step::Usual,
                 Some(summary) => {
                     self.seen.headers(&summary);
+                    if let Some((_, heads)) = self.topics.last_mut() {
+                        *heads = heads.and(summary);
+                    }
                     match self.seen.goes_on(&link.client.borrow()) {
                         true => Step::Records(bytes),
                         false => Step::Usual,
@@ -536,12 +542,13 @@ impl Request {
             return true;
         }
         let mut seen = self.seen.again();
-        let allowed = self.topics.iter().all(|topic| {
+        let allowed = self.topics.iter().all(|(topic, heads)| {
             let topic = match topic {
                 Topic::Name(name) => TopicRef::Name(name),
                 Topic::Id(id) => TopicRef::Id(id),
             };
             seen.topic(client, topic);
+            seen.headers(heads);
             seen.goes_on(client)
         });
         self.seen = seen;

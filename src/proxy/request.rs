@@ -6,6 +6,8 @@
 //! 2. [`weigh`](super::weigh::weigh) reads it as a tree, asks the rules about each resource,
 //!    takes out what is refused, and has either a smaller request for the broker or an answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::client::Client;
@@ -16,10 +18,11 @@ use crate::apis::produce::{self, Scan, TopicRef};
 use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
 use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
-use crate::schema::Observed;
+use crate::schema::{Observed, TopicCheck};
 use crate::session::asked::Asked;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
+use crate::topic_rules::ProduceRules;
 use crate::wire::frame::PREFIX_BYTES;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::records;
@@ -197,7 +200,13 @@ pub(super) fn expect(
 /// What was seen of a Produce request: whether anything in it is not plainly allowed.
 pub(super) struct Seen {
     /// The current topic's check, if its records must be looked into.
-    check: Option<std::sync::Arc<crate::schema::TopicCheck>>,
+    check: Option<Arc<TopicCheck>>,
+    /// The current topic's rules, if there are any for what is produced to it.
+    rules: Option<Arc<ProduceRules>>,
+    /// Whether those rules need a look into the records last seen.
+    look: bool,
+    /// The acknowledgements that the request asks for.
+    acks: i64,
     /// Topic ids that stand for nothing known here.
     unknown: Vec<[u8; 16]>,
     plain: bool,
@@ -215,6 +224,9 @@ impl Seen {
     pub fn new() -> Self {
         Seen {
             check: None,
+            rules: None,
+            look: false,
+            acks: 0,
             unknown: Vec::new(),
             plain: true,
             transactional: false,
@@ -243,6 +255,7 @@ impl Seen {
     pub fn again(&self) -> Self {
         Seen {
             transactional: self.transactional,
+            acks: self.acks,
             ..Seen::new()
         }
     }
@@ -251,12 +264,19 @@ impl Seen {
     /// look. A transaction needs WRITE on its id: seldom enough for the second pass.
     pub fn goes_on(&self, client: &Client) -> bool {
         let transaction = self.transactional && client.view.is_some();
-        self.plain && !transaction && self.unknown.is_empty() && self.check.is_none()
+        let unread = self.check.is_some() || self.look;
+        self.plain && !transaction && self.unknown.is_empty() && !unread
+    }
+
+    /// The acknowledgements that the request asks for; comes before its topics.
+    pub fn acks(&mut self, acks: i64) {
+        self.acks = acks;
     }
 
     /// The following records belong to this topic.
     pub fn topic(&mut self, client: &mut Client, topic: TopicRef) {
         self.check = None;
+        self.rules = None;
         let known;
         let name = match topic {
             TopicRef::Name(name) => name,
@@ -267,7 +287,10 @@ impl Seen {
                 }
                 None => {
                     // Without rules and schemas nobody here needs the name.
-                    if client.view.is_some() || !client.snapshot.schemas.is_empty() {
+                    let snapshot = &client.snapshot;
+                    let looked_into =
+                        !snapshot.schemas.is_empty() || snapshot.topic_rules.rules_produce();
+                    if client.view.is_some() || looked_into {
                         self.unknown.push(*id);
                     }
                     return;
@@ -290,12 +313,19 @@ impl Seen {
         if allowed && !client.snapshot.schemas.is_empty() {
             self.check = client.snapshot.schemas.topic(name);
         }
+        if allowed && client.snapshot.topic_rules.rules_produce() {
+            self.rules = client.snapshot.topic_rules.produce(name);
+        }
     }
 
     /// The headers of a partition's records.
     pub fn headers(&mut self, summary: &records::Summary) {
         self.plain &= !summary.control;
         self.transactional |= summary.transactional;
+        if let Some(rules) = &self.rules {
+            self.plain &= rules.heads_pass(self.acks, summary);
+            self.look |= rules.must_look(summary);
+        }
     }
 }
 
@@ -311,10 +341,22 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
         self.seen.topic(self.client, topic);
     }
 
+    fn acks(&mut self, acks: i64) {
+        self.seen.acks(acks);
+    }
+
     fn records(&mut self, bytes: &'b [u8]) {
         // What cannot be read is the broker's to refuse, unless it must be looked into here.
-        if let Ok(summary) = records::inspect(bytes) {
-            self.seen.headers(&summary);
+        match records::inspect(bytes) {
+            Ok(summary) => self.seen.headers(&summary),
+            Err(_) => self.seen.plain &= self.seen.rules.is_none(),
+        }
+        if std::mem::take(&mut self.seen.look)
+            && let (Some(rules), true) = (&self.seen.rules, self.seen.plain)
+        {
+            let acks = self.seen.acks;
+            let checked = rules.check(acks, bytes, &mut self.client.scratch);
+            self.seen.plain &= checked.is_ok();
         }
         if let (Some(check), true) = (&self.seen.check, self.seen.plain) {
             let outcome = check.check_batchset(bytes, &mut self.client.scratch);

@@ -294,15 +294,12 @@ async fn weighed(
     broker: &mut WriteHalf<'_>,
     frame: Bytes,
 ) -> std::io::Result<Option<End>> {
-    let weighed = {
-        let mut client = link.client.borrow_mut();
-        // The cluster may have been asked meanwhile.
-        client.refresh();
-        match client.is_contested {
-            true => Weighed::Close(Reason::Authentication, "matches two tenants"),
-            false => weigh(&mut client, &frame),
-        }
-    };
+    let mut weighed = weigh_by_the_newest(link, &frame, false);
+    if let Weighed::Defaults = weighed {
+        let proxy = link.client.borrow().proxy;
+        proxy.cluster.learn_topic_defaults().await;
+        weighed = weigh_by_the_newest(link, &frame, true);
+    }
     match weighed {
         Weighed::Forward {
             frame,
@@ -330,7 +327,19 @@ async fn weighed(
             owe(link, Owed::Local(answer));
             Ok(None)
         }
+        // Not twice: it has been asked for.
+        Weighed::Defaults => Ok(Some(End::Now)),
         Weighed::Close(reason, why) => Ok(Some(close(link, &frame, reason, why))),
+    }
+}
+
+/// Weighs a request by the policies of now: the cluster may have been asked meanwhile.
+fn weigh_by_the_newest(link: &Link<'_>, frame: &Bytes, has_asked: bool) -> Weighed {
+    let mut client = link.client.borrow_mut();
+    client.refresh();
+    match client.is_contested {
+        true => Weighed::Close(Reason::Authentication, "matches two tenants"),
+        false => weigh(&mut client, frame, has_asked),
     }
 }
 

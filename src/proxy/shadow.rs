@@ -23,6 +23,7 @@ use crate::policy::{PolicySet, View};
 use crate::principal::{Principal, TextClaims};
 use crate::telemetry::audit::DIGEST_DIGITS;
 use crate::telemetry::{ShadowSet, Would};
+use crate::topic_rules::Change;
 use crate::upstream::Topology;
 use crate::wire::tree::StructNode;
 
@@ -389,6 +390,15 @@ impl Guard for Recorder<'_> {
 
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {
         self.topics.name(id, self.topology)
+    }
+
+    /// Topic rules are the same beside either set.
+    fn objection(&mut self, _topic: &str, _change: &Change<'_>) -> Option<String> {
+        None
+    }
+
+    fn may_appear(&mut self, _topic: &str) -> bool {
+        true
     }
 
     /// What rules there are is told by the set in force alone.

@@ -1,4 +1,4 @@
-//! What is in force: policies, schemas and quotas, read together and swapped as one. A
+//! What is in force: policies, schemas, topic rules and quotas, read together and swapped as one. A
 //! connection notices a change by the generation.
 
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use crate::policy::tenant::{Tenant, TwoTenants, tenant_of};
 use crate::principal::{Principal, TextClaims};
 use crate::quota::Quotas;
 use crate::schema::SchemaSet;
+use crate::topic_rules::TopicRules;
 
 /// See the module.
 pub struct Snapshot {
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub tenants: Vec<Tenant>,
     /// What records must be.
     pub schemas: SchemaSet,
+    /// What topics and what is written to them must be, whoever asks.
+    pub topic_rules: TopicRules,
     /// Who may produce how much.
     pub quotas: Quotas,
     /// The same together with those that only observe; empty where none does.

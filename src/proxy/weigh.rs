@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
-use super::judge::Judge;
+use super::judge::{Judge, Objections};
 use super::request::{expect, work_for};
 use super::shadow;
 use super::share;
@@ -12,11 +12,14 @@ use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
 use crate::clock;
+use crate::policy::model::Operation;
 use crate::schema::{self, BatchFault};
 use crate::session::asked::Asked;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
+use crate::topic_rules::produce::Fault;
+use crate::topic_rules::{Objection, Rejection};
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, Segments, StructNode};
 
@@ -35,12 +38,15 @@ pub enum Weighed {
     },
     /// Answered here.
     Answer(Bytes),
+    /// Needs the cluster's defaults for topics: ask for them, then weigh again.
+    Defaults,
     /// The connection ends.
     Close(Reason, &'static str),
 }
 
 /// Second pass. The cluster has been asked about unknown topic ids: what is unknown now stays so.
-pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
+/// `has_asked`: about its defaults for topics as well.
+pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
     let Some((key, version)) = header::peek(frame) else {
         return Weighed::Close(Reason::Malformed, "frame shorter than a header");
     };
@@ -69,6 +75,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         return answered;
     }
     let forgotten = forgotten_topics(key, &request);
+    let Some(judged) = judge(client, api, version, &mut request, has_asked) else {
+        return Weighed::Defaults;
+    };
     let Judged {
         verdict,
         changed,
@@ -76,7 +85,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
         told,
         ask_version,
         mut asked,
-    } = judge(client, api, version, &mut request);
+    } = judged;
     let outcome = match (&verdict, refused.is_empty()) {
         (Err(Refusal::Served(_)), _) => Outcome::Answered,
         (Err(_), _) => Outcome::Refused,
@@ -179,8 +188,15 @@ pub(super) fn ask_row(question: &mut Question) -> Result<(), Refusal> {
     }
 }
 
-/// The order of the guards: rules first, then what the records must be.
-fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut StructNode) -> Judged {
+/// The order of the guards: access rules first, then topic rules, then what the records must be.
+/// `None`: the cluster's defaults for topics must be known first.
+fn judge(
+    client: &mut Client,
+    api: &'static Api,
+    version: i16,
+    request: &mut StructNode,
+    has_asked: bool,
+) -> Option<Judged> {
     let snapshot = std::sync::Arc::clone(&client.snapshot);
     let kept = client.cursor.as_ref();
     let shown = kept.is_some_and(|kept| apis::show_cursor(request, kept));
@@ -188,12 +204,30 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     let mut observed = Vec::new();
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
-    let (judged, denials, allowed, unsupported) = {
+    let mut broken = Objections::default();
+    let rules_produce = api.key == PRODUCE && snapshot.topic_rules.rules_produce();
+    let checks_produce = api.key == PRODUCE && !snapshot.schemas.is_empty();
+    let acks = request_acks(api, request);
+    let (judged, denials, allowed, objections, must_ask, unsupported) = {
         let mut judge: Judge = client.judge();
+        judge.defaults.has_asked = has_asked;
+        judge.needs_names = rules_produce || checks_produce;
         judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = ask_row(&mut question);
-        if verdict.is_ok() && api.key == PRODUCE && !snapshot.schemas.is_empty() {
+        if verdict.is_ok() && rules_produce {
+            verdict = produce::refuse_partitions(&mut question, |topic, bytes| {
+                let rules = snapshot.topic_rules.produce(topic)?;
+                let rejection = rules.check(acks, bytes, &mut scratch).err()?;
+                if let Some(rule) = rejection.rule.clone() {
+                    let message = rejection.message.clone();
+                    let objection = Objection { rule, message };
+                    broken.add(Operation::Write, topic, objection);
+                }
+                Some(topic_refusal(rejection))
+            });
+        }
+        if verdict.is_ok() && checks_produce {
             verdict = produce::refuse_partitions(&mut question, |topic, bytes| {
                 let check = snapshot.schemas.topic(topic)?;
                 let outcome = check.check_batchset(bytes, &mut scratch);
@@ -213,10 +247,23 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
         };
         let unsupported = question.unsupported;
         judged.asked = judge.asked.take().unwrap_or_default();
-        (judged, judge.denials, judge.allowed, unsupported)
+        let must_ask = judge.defaults.must_ask;
+        (
+            judged,
+            judge.denials,
+            judge.allowed,
+            judge.objections,
+            must_ask,
+            unsupported,
+        )
     };
     client.scratch = scratch;
+    if must_ask {
+        return None;
+    }
     client.refused(api, denials);
+    client.objected(api, objections);
+    client.objected(api, broken);
     client.allowed(api, allowed);
     client.differed(api, differences);
     for (topic, found) in observed {
@@ -240,7 +287,28 @@ fn judge(client: &mut Client, api: &'static Api, version: i16, request: &mut Str
     if let Some(why) = unsupported {
         client.refused_otherwise(Some(api), None, Reason::Unsupported, why, None);
     }
-    judged
+    Some(judged)
+}
+
+/// The acknowledgements that a Produce request asks for.
+fn request_acks(api: &Api, request: &StructNode) -> i64 {
+    match api.key {
+        PRODUCE => request.int("Acks"),
+        _ => 0,
+    }
+}
+
+fn topic_refusal(rejection: Rejection) -> Refused {
+    let code = match rejection.fault {
+        Fault::Rule => apis::errors::POLICY_VIOLATION,
+        Fault::Corrupt => apis::errors::CORRUPT_MESSAGE,
+        Fault::Unreadable => apis::errors::INVALID_RECORD,
+    };
+    Refused {
+        code,
+        message: Some(rejection.message),
+        records: rejection.records,
+    }
 }
 
 fn schema_refusal(outcome: &crate::schema::Outcome) -> Option<Refused> {

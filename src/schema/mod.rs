@@ -19,4 +19,4 @@ pub use check::{
     WholeBatch, told,
 };
 pub use directory::Directory;
-pub use set::{SchemaSet, TOPICS_CACHED_MAX};
+pub use set::SchemaSet;

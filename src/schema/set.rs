@@ -1,56 +1,20 @@
 //! The schema policies of a snapshot, and which of them a topic has. Subjects are resolved once
 //! for each topic, not for each record.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::check::{Payload, PayloadCheck, PolicyCheck, TopicCheck};
 use super::directory::{Directory, Registered};
-use super::spec::{PayloadSpec, SchemaSpec, SubjectName, TopicPattern};
+use super::spec::{PayloadSpec, SchemaSpec, SubjectName};
+use crate::policy::topic_pattern::{PerTopic, TopicPattern};
 use crate::problem::{Place, Problems};
-
-/// Topics whose checks are kept ready; beyond it the table starts anew.
-pub const TOPICS_CACHED_MAX: usize = 10_000;
-/// Longest topic name kept, bytes: Kafka allows no longer one, so no such topic exists.
-const TOPIC_BYTES_MAX: usize = 249;
 
 /// Every schema policy in force, with the schemas they speak of.
 #[derive(Debug)]
 pub struct SchemaSet {
     policies: Vec<SchemaSpec>,
     directory: Directory,
-    patterns: Patterns,
-    ready: RwLock<HashMap<Box<str>, Arc<TopicCheck>>>,
-}
-
-/// Quick answers to "does any policy concern this topic?".
-#[derive(Debug, Default)]
-struct Patterns {
-    all: bool,
-    literals: std::collections::HashSet<Box<str>>,
-    prefixes: Vec<Box<str>>,
-}
-
-impl Patterns {
-    fn new(policies: &[SchemaSpec]) -> Self {
-        let mut patterns = Self::default();
-        for pattern in policies.iter().flat_map(|p| &p.topics) {
-            match pattern {
-                TopicPattern::All => patterns.all = true,
-                TopicPattern::Literal(name) => {
-                    patterns.literals.insert(name.as_str().into());
-                }
-                TopicPattern::Prefix(name) => patterns.prefixes.push(name.as_str().into()),
-            }
-        }
-        patterns
-    }
-
-    fn concern(&self, topic: &str) -> bool {
-        self.all
-            || self.literals.contains(topic)
-            || self.prefixes.iter().any(|p| topic.starts_with(&**p))
-    }
+    checks: PerTopic<TopicCheck>,
 }
 
 impl SchemaSet {
@@ -72,10 +36,9 @@ impl SchemaSet {
             }
         }
         Self {
-            patterns: Patterns::new(&policies),
+            checks: PerTopic::new(policies.iter().flat_map(|p| &p.topics)),
             policies,
             directory,
-            ready: RwLock::default(),
         }
     }
 
@@ -97,7 +60,7 @@ impl SchemaSet {
             false => Payload::Value,
         };
         let mut policies =
-            (self.policies.iter()).filter(|policy| policy.topics.iter().any(|p| matches(p, topic)));
+            (self.policies.iter()).filter(|policy| policy.topics.iter().any(|p| p.matches(topic)));
         let spec = policies.find_map(|policy| match which {
             Payload::Key => policy.key.as_ref(),
             Payload::Value => policy.value.as_ref(),
@@ -116,30 +79,13 @@ impl SchemaSet {
 
     /// Topics whose checks are kept ready now.
     pub fn cached_topics(&self) -> usize {
-        let ready = self.ready.read();
-        ready.unwrap_or_else(PoisonError::into_inner).len()
+        self.checks.cached()
     }
 
     /// The check for what is produced to this topic; `None` if no policy concerns it. Every
     /// policy that matches applies.
     pub fn topic(&self, name: &str) -> Option<Arc<TopicCheck>> {
-        if !self.patterns.concern(name) {
-            return None;
-        }
-        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(check) = ready.get(name) {
-            return Some(Arc::clone(check));
-        }
-        drop(ready);
-        let check = Arc::new(self.resolve(name));
-        if name.len() <= TOPIC_BYTES_MAX {
-            let mut ready = self.ready.write().unwrap_or_else(PoisonError::into_inner);
-            if ready.len() >= TOPICS_CACHED_MAX {
-                ready.clear();
-            }
-            ready.insert(name.into(), Arc::clone(&check));
-        }
-        Some(check)
+        self.checks.get(name, || self.resolve(name))
     }
 
     fn resolve(&self, topic: &str) -> TopicCheck {
@@ -147,7 +93,7 @@ impl SchemaSet {
             topic,
             self.policies
                 .iter()
-                .filter(|policy| policy.topics.iter().any(|p| matches(p, topic)))
+                .filter(|policy| policy.topics.iter().any(|p| p.matches(topic)))
                 .map(|policy| PolicyCheck {
                     rule: policy.rule.clone(),
                     on_violation: policy.on_violation,
@@ -189,14 +135,6 @@ impl SchemaSet {
             depth: spec.check,
             empty_allowed: spec.empty_allowed,
         }
-    }
-}
-
-fn matches(pattern: &TopicPattern, topic: &str) -> bool {
-    match pattern {
-        TopicPattern::All => true,
-        TopicPattern::Literal(name) => name == topic,
-        TopicPattern::Prefix(prefix) => topic.starts_with(prefix.as_str()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A `SchemaPolicy` as written: plain values, filled by `config`.
 
 use crate::policy::model::RuleRef;
+use crate::policy::topic_pattern::TopicPattern;
 
 /// One `SchemaPolicy` document.
 #[derive(Clone, Debug)]
@@ -17,17 +18,6 @@ pub struct SchemaSpec {
     pub key: Option<PayloadSpec>,
     /// What happens to a batch with a bad record, if anything does.
     pub on_violation: OnViolation,
-}
-
-/// A topic name pattern as product policies write it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TopicPattern {
-    /// Exactly this name.
-    Literal(String),
-    /// Every name that begins so.
-    Prefix(String),
-    /// Every name.
-    All,
 }
 
 /// What a key or a value must be.

@@ -9,9 +9,10 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records as kp;
 use tempfile::TempDir;
 
-use super::spec::{Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName, TopicPattern};
+use super::spec::{Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName};
 use super::*;
 use crate::policy::model::RuleRef;
+use crate::policy::topic_pattern::{TOPICS_CACHED_MAX, TopicPattern};
 use crate::problem::{Problems, Severity};
 use crate::wire::records::Scratch;
 

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::apis::{self, API_VERSIONS, Api, SASL_AUTHENTICATE, errors, versions};
 use crate::policy::model::{Operation, ResourceKind};
+use crate::topic_rules::Change;
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, StructNode};
 
@@ -131,6 +132,12 @@ impl apis::Guard for Nobody {
     }
     fn topic_name(&mut self, _: &[u8; 16]) -> Option<Arc<str>> {
         None
+    }
+    fn objection(&mut self, _: &str, _: &Change<'_>) -> Option<String> {
+        None
+    }
+    fn may_appear(&mut self, _: &str) -> bool {
+        false
     }
     fn rules(&self) -> Option<apis::InForce<'_>> {
         None

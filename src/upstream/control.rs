@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
+use super::defaults;
 use super::dial::{DialError, Dialer, Dialled};
 use super::frames;
 use super::sasl::Credentials;
@@ -62,6 +63,8 @@ pub struct Cluster {
     refresh: Notify,
     /// The newest token that a client brought, where tokens are sent on.
     brought: Mutex<Option<Token>>,
+    /// What the cluster gives topics that state no numbers.
+    pub(super) defaults: defaults::Cell,
 }
 
 /// Why the proxy's own question has no answer.
@@ -76,6 +79,9 @@ pub enum AskError {
     /// The connection broke or the answer took too long.
     #[error("no answer from the broker")]
     NoAnswer,
+    /// An error, by Kafka's code.
+    #[error("the broker refuses to answer (error code {0})")]
+    Refused(i16),
     /// The answer cannot be read.
     #[error("unreadable answer from the broker")]
     Unreadable,
@@ -94,6 +100,7 @@ impl Cluster {
             resolving: AsyncMutex::new(()),
             refresh: Notify::new(),
             brought: Mutex::default(),
+            defaults: defaults::Cell::default(),
         }
     }
 

@@ -6,9 +6,11 @@
 //! * [`identities`]: as whom, for which client
 //! * [`topology`]: what is known of the cluster; pure maps behind a lock
 //! * [`control`]: the proxy's own connection, which asks for what is not known
+//! * [`defaults`]: what the cluster gives topics that state no numbers
 //! * [`producer`]: the proxy's own records, which are its audit lines
 
 pub mod control;
+pub mod defaults;
 pub mod dial;
 mod frames;
 pub mod identities;

@@ -32,6 +32,9 @@ pub const RATIO_MAX: usize = 1000;
 /// extremely well without being an attack.
 pub const RATIO_FREE_BYTES: usize = 1024 * 1024;
 
+/// The attribute bits that name a codec.
+const CODEC_BITS: i16 = 0x07;
+
 /// Why bytes are not a batch of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -83,6 +86,20 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// Every codec, in the order of their numbers.
+    pub const EVERY: [Codec; 5] = [
+        Codec::None,
+        Codec::Gzip,
+        Codec::Snappy,
+        Codec::Lz4,
+        Codec::Zstd,
+    ];
+
+    /// The bit that stands for it in [`Summary::codecs`].
+    pub fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// Kafka's name, as in `compression.type`.
     pub fn name(self) -> &'static str {
         match self {
@@ -170,7 +187,7 @@ impl<'a> Batch<'a> {
 
     /// How the records section is compressed; codes 5 to 7 do not exist.
     pub fn codec(&self) -> Result<Codec, RecordsError> {
-        match self.attributes() & 0x07 {
+        match self.attributes() & CODEC_BITS {
             0 => Ok(Codec::None),
             1 => Ok(Codec::Gzip),
             2 => Ok(Codec::Snappy),
@@ -290,15 +307,25 @@ pub struct Summary {
     pub magic_ok: bool,
     /// Records counted by the headers; batches of an older magic count as none.
     pub records: u64,
+    /// How they are compressed: bit n stands for the codec with number n, as attributes have it.
+    pub codecs: u8,
+    /// Whether any of them has no producer id, and so cannot be told from its own repetition.
+    pub repeatable: bool,
+    /// Bytes of the largest records section as it stands, compressed or not.
+    pub section_bytes_max: usize,
 }
 
 impl Summary {
-    const EMPTY: Summary = Summary {
+    /// Of no batch at all.
+    pub const EMPTY: Summary = Summary {
         batches: 0,
         transactional: false,
         control: false,
         magic_ok: true,
         records: 0,
+        codecs: 0,
+        repeatable: false,
+        section_bytes_max: 0,
     };
 
     /// Counts a batch of magic 2 in, by its header.
@@ -307,6 +334,25 @@ impl Summary {
         self.transactional |= batch.is_transactional();
         self.control |= batch.is_control();
         self.records += u64::try_from(batch.count()).unwrap_or(0);
+        self.codecs |= 1 << (batch.attributes() & CODEC_BITS);
+        self.repeatable |= batch.producer_id() < 0;
+        let bytes = usize::try_from(batch.length()).unwrap_or(0);
+        let section_bytes = bytes.saturating_sub(BATCH_HEADER_BYTES - BATCH_PREFIX_BYTES);
+        self.section_bytes_max = self.section_bytes_max.max(section_bytes);
+    }
+
+    /// What both say together.
+    pub fn and(self, other: Summary) -> Summary {
+        Summary {
+            batches: self.batches.saturating_add(other.batches),
+            transactional: self.transactional || other.transactional,
+            control: self.control || other.control,
+            magic_ok: self.magic_ok && other.magic_ok,
+            records: self.records.saturating_add(other.records),
+            codecs: self.codecs | other.codecs,
+            repeatable: self.repeatable || other.repeatable,
+            section_bytes_max: self.section_bytes_max.max(other.section_bytes_max),
+        }
     }
 }
 
@@ -382,6 +428,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// Bytes of the record as it stands uncompressed, as its own length says it.
+    pub bytes: usize,
     header_count: u32,
     header_bytes: &'a [u8],
 }
@@ -474,6 +522,7 @@ type Part<T> = Result<T, &'static str>;
 fn take_record<'a>(rest: &mut &'a [u8]) -> Part<Record<'a>> {
     let length = take_i32(rest).ok_or("bad length")?;
     let mut body = take_bytes(rest, length).ok_or("bad length")?;
+    let bytes = body.len();
     // record attributes: no bit is in use
     body = body.get(1..).ok_or("no attributes")?;
     let timestamp_delta = take_i64(&mut body).ok_or("bad timestamp")?;
@@ -494,6 +543,7 @@ fn take_record<'a>(rest: &mut &'a [u8]) -> Part<Record<'a>> {
         timestamp_delta,
         key,
         value,
+        bytes,
         header_count,
         header_bytes,
     })

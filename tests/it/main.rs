@@ -28,5 +28,6 @@ mod session;
 mod shadow;
 mod support;
 mod tenants;
+mod topic_rules;
 mod upstream;
 mod visible;

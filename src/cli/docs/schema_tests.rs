@@ -30,6 +30,9 @@ fn takes(schema: &Json, root: &Json, value: &Json) -> bool {
             "object" => value.is_object(),
             "array" => value.is_array(),
             "string" => value.is_string(),
+            "boolean" => value.is_boolean(),
+            "number" => value.is_number(),
+            "integer" => value.is_i64() || value.is_u64(),
             other => panic!("type `{other}`"),
         },
         "pattern" => {
@@ -39,6 +42,9 @@ fn takes(schema: &Json, root: &Json, value: &Json) -> bool {
         "minLength" => value
             .as_str()
             .is_none_or(|t| t.chars().count() >= size(rule)),
+        "minimum" => value.as_i64().is_none_or(|n| n >= rule.as_i64().unwrap()),
+        "maximum" => value.as_i64().is_none_or(|n| n <= rule.as_i64().unwrap()),
+        "maxItems" => value.as_array().is_none_or(|a| a.len() <= size(rule)),
         "minItems" => value.as_array().is_none_or(|a| a.len() >= size(rule)),
         "minProperties" => value.as_object().is_none_or(|o| o.len() >= size(rule)),
         "maxProperties" => value.as_object().is_none_or(|o| o.len() <= size(rule)),
@@ -87,7 +93,7 @@ fn samples() -> Vec<Json> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let mut texts: Vec<String> = ["access/corallum", "access/pipeline", "access/platform"]
         .iter()
-        .chain(&["quotas", "schemas", "tenants"])
+        .chain(&["quotas", "schemas", "tenants", "topics"])
         .map(|name| fs::read_to_string(root.join(format!("{name}.yaml"))).unwrap())
         .collect();
     let reference = fs::read_to_string(root.join("README.md")).unwrap();
@@ -186,7 +192,8 @@ fn every_key_of_the_reader_is_in_the_schema() {
     ];
     let mut keys = 0;
     let files = ["guards.rs", "tenant.rs"].map(|file| format!("src/config/{file}"));
-    for file in files.into_iter().chain(["src/policy/parse.rs".to_owned()]) {
+    let parsers = ["policy", "topic_rules"].map(|stage| format!("src/{stage}/parse.rs"));
+    for file in files.into_iter().chain(parsers) {
         let text = fs::read_to_string(root.join(&file)).unwrap();
         for call in [".take(\"", ".require(\"", ".entry(\""] {
             for rest in text.split(call).skip(1) {

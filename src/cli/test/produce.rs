@@ -1,5 +1,5 @@
-//! What would become of a produced record: authorization first, then its key, then its value, each
-//! by the checks that the proxy runs, on a batch as a client would send it.
+//! What would become of a produced record: authorization first, then the topic rules, then its key,
+//! then its value, each by the checks that the proxy runs, on a batch as a client would send it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +13,14 @@ use crate::policy::model::{Operation, ResourceKind, RuleRef};
 use crate::problem::Problems;
 use crate::schema::directory::INDEX_FILE;
 use crate::schema::{Directory, SchemaSet, from_json};
-use crate::wire::records::{BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, MAGIC, Scratch, put_zigzag};
+use crate::topic_rules::{Rejection, TopicRules};
+use crate::wire::records::{
+    BATCH_HEADER_BYTES, BATCH_PREFIX_BYTES, MAGIC, Scratch, Summary, inspect, put_zigzag,
+};
 
-/// What is asked of keys, and apart from it what is asked of values.
-pub(super) struct Schemas {
+/// What is asked of topics and records: of keys, and apart from it of values.
+pub(super) struct Guarded {
+    pub topics: TopicRules,
     keys: SchemaSet,
     values: SchemaSet,
 }
@@ -28,15 +32,15 @@ pub(super) struct Verdict {
     pub message: Option<String>,
 }
 
-impl Schemas {
-    /// The schema policies, with the schemas of a directory: the one given, or `schemas/` in or
-    /// beside the policies.
+impl Guarded {
+    /// The topic and schema policies, with the schemas of a directory: the one given, or
+    /// `schemas/` in or beside the policies.
     pub(super) fn load(
         policies: &Path,
         given: Option<&Path>,
         guards: &Guards,
         problems: &mut Problems,
-    ) -> Schemas {
+    ) -> Guarded {
         let near = [policies.join("schemas"), policies.join("../schemas")];
         let found = near.into_iter().find(|dir| dir.join(INDEX_FILE).is_file());
         let dir = given.map(Path::to_owned).or(found);
@@ -51,7 +55,8 @@ impl Schemas {
         values.iter_mut().for_each(|policy| policy.key = None);
         // Subjects without a schema are what `check` warns of; here a case would fail.
         let mut unheeded = Problems::default();
-        Schemas {
+        Guarded {
+            topics: TopicRules::new(guards.topics.clone()),
             keys: SchemaSet::new(keys, directory.clone(), &mut unheeded),
             values: SchemaSet::new(values, directory, &mut unheeded),
         }
@@ -68,6 +73,13 @@ impl Schemas {
         }
         let key = payload(&self.keys, sent, Stage::Key);
         let value = payload(&self.values, sent, Stage::Value);
+        if let Some(rejection) = self.rejection(sent, &key, &value) {
+            return Verdict {
+                rejected: Some(Stage::TopicRules),
+                rule: rejection.rule,
+                message: Some(rejection.message),
+            };
+        }
         for (set, stage) in [(&self.keys, Stage::Key), (&self.values, Stage::Value)] {
             let of_stage = if stage == Stage::Key { &key } else { &value };
             let found = match of_stage {
@@ -92,6 +104,31 @@ impl Schemas {
             rule: None,
             message: None,
         }
+    }
+}
+
+impl Guarded {
+    /// What the topic's rules say against the record. One that its own schema cannot write is
+    /// measured without what cannot be written.
+    fn rejection(
+        &self,
+        sent: &Sent,
+        key: &Result<Payload, String>,
+        value: &Result<Payload, String>,
+    ) -> Option<Rejection> {
+        let rules = self.topics.produce(&sent.topic)?;
+        let bytes = |payload: &'_ Result<Payload, String>| payload.clone().ok().flatten();
+        let (key, value) = (bytes(key), bytes(value));
+        let batch = batch(key.as_deref(), value.as_deref(), &sent.headers);
+        // Records are measured uncompressed, so that only the head says how it is compressed.
+        let heads = Summary {
+            codecs: sent.compression.bit(),
+            repeatable: !sent.idempotent,
+            ..inspect(&batch).ok()?
+        };
+        let checked = rules.check_heads(sent.acks, &heads);
+        let checked = checked.and_then(|()| rules.check_records(&batch, &mut Scratch::default()));
+        checked.err()
     }
 }
 

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use super::create::Made;
 use crate::cli::policies;
 use crate::config::file;
 use crate::document::{self, Fields, Node, Value, did_you_mean};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::principal::Principal;
 use crate::problem::{Place, Problems};
+use crate::wire::records::Codec;
 
 /// One thing that a test expects.
 #[derive(Clone, Debug)]
@@ -33,28 +35,42 @@ pub(super) enum Ask {
         wanted: bool,
     },
     Produce(Sent, Wanted),
+    Create(Made, Wanted),
 }
 
-/// A record that is produced.
+/// A record that is produced, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub topic: String,
+    pub acks: i64,
+    pub idempotent: bool,
+    pub compression: Codec,
     pub headers: Vec<(String, Option<String>)>,
     pub key: Option<Json>,
     pub value: Option<Json>,
 }
 
-/// What should become of a record.
+/// What should become of a record or a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Accepted,
     Rejected(Stage),
 }
 
+impl Wanted {
+    fn says(self) -> String {
+        match self {
+            Wanted::Accepted => "accepted".to_owned(),
+            Wanted::Rejected(stage) => format!("rejected by {}", stage.name()),
+        }
+    }
+}
+
 /// What may reject a record, in the order of judging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Authorization,
+    TopicRules,
     Key,
     Value,
 }
@@ -63,6 +79,7 @@ impl Stage {
     pub(super) fn name(self) -> &'static str {
         match self {
             Stage::Authorization => "authorization",
+            Stage::TopicRules => "topicRules",
             Stage::Key => "key",
             Stage::Value => "value",
         }
@@ -83,13 +100,14 @@ impl Case {
                 let what = policies::resource(*kind, name);
                 format!("{word} {} {what}", operation.name())
             }
-            Ask::Produce(sent, wanted) => match wanted {
-                Wanted::Accepted => format!("a record to `{}` is accepted", sent.topic),
-                Wanted::Rejected(stage) => {
-                    let (topic, stage) = (&sent.topic, stage.name());
-                    format!("a record to `{topic}` is rejected by {stage}")
-                }
-            },
+            Ask::Produce(sent, wanted) => {
+                let topic = &sent.topic;
+                format!("a record to `{topic}` is {}", wanted.says())
+            }
+            Ask::Create(made, wanted) => {
+                let topic = &made.topic;
+                format!("a new topic `{topic}` is {}", wanted.says())
+            }
         }
     }
 }
@@ -122,8 +140,10 @@ fn read(node: &Node, cases: &mut Vec<Case>, problems: &mut Problems) {
     let subject = fields.require("as", problems);
     let list = fields.take("cases");
     let produce = fields.take("produce");
+    let create = fields.take("create");
     let expect = fields.take("expect");
-    let misspelt = fields.misspelt("cases") || fields.misspelt("produce");
+    let misspelt = ["cases", "produce", "create"].map(|key| fields.misspelt(key));
+    let misspelt = misspelt.contains(&true);
     fields.finish(problems);
     let name = name.and_then(|n| n.name(problems)).map(str::to_owned);
     let subject = subject.and_then(|n| who(n, problems));
@@ -134,22 +154,40 @@ fn read(node: &Node, cases: &mut Vec<Case>, problems: &mut Problems) {
     {
         asked.extend(case(item, problems).map(|ask| (item.place.clone(), ask)));
     }
-    match (produce, expect) {
-        (Some(sent), Some(wanted)) => {
-            let place = sent.place.clone();
-            let (sent, wanted) = (record(sent, problems), expected(wanted, problems));
-            asked.extend(sent.zip(wanted).map(|(s, w)| (place, Ask::Produce(s, w))));
+    if let (Some(_), Some(second)) = (produce, create) {
+        problems
+            .error(
+                &second.place,
+                "expected either `produce` or `create`, got both",
+            )
+            .help("make two tests of it");
+        return;
+    }
+    match (produce.or(create), expect) {
+        (Some(node), Some(wanted)) => {
+            let place = node.place.clone();
+            let expected = expected(wanted, produce.is_some(), problems);
+            let ask = match produce {
+                Some(_) => { record(node, problems) }.zip(expected).map(produced),
+                None => { Made::read(node, problems) }.zip(expected).map(made),
+            };
+            asked.extend(ask.map(|ask| (place, ask)));
         }
-        (Some(sent), None) => {
+        (Some(node), None) => {
+            let key = if produce.is_some() {
+                "produce"
+            } else {
+                "create"
+            };
             problems
-                .error(&sent.place, "`produce` without `expect`")
-                .help("add `expect: {accepted: true}` or `expect: {rejected: value}`");
+                .error(&node.place, format!("`{key}` without `expect`"))
+                .help("add `expect: {accepted: true}` or `expect: {rejected: topicRules}`");
         }
         (None, Some(wanted)) => {
-            problems.error(&wanted.place, "`expect` without `produce`");
+            problems.error(&wanted.place, "`expect` without `produce` or `create`");
         }
         (None, None) if list.is_none() && !misspelt => {
-            problems.error(&node.place, "a test without `cases` or `produce`");
+            problems.error(&node.place, "a test without `cases`, `produce` or `create`");
         }
         (None, None) => {}
     }
@@ -166,6 +204,14 @@ fn read(node: &Node, cases: &mut Vec<Case>, problems: &mut Problems) {
             ask,
         });
     }
+}
+
+fn produced((sent, wanted): (Sent, Wanted)) -> Ask {
+    Ask::Produce(sent, wanted)
+}
+
+fn made((made, wanted): (Made, Wanted)) -> Ask {
+    Ask::Create(made, wanted)
 }
 
 fn who(node: &Node, problems: &mut Problems) -> Option<(Principal, IpAddr)> {
@@ -280,10 +326,17 @@ fn case(node: &Node, problems: &mut Problems) -> Option<Ask> {
 fn record(node: &Node, problems: &mut Problems) -> Option<Sent> {
     let mut fields = Fields::of(node, problems)?;
     let topic = fields.require("topic", problems);
+    let acks = fields.take("acks");
+    let idempotent = fields.take("idempotent");
+    let compression = fields.take("compression");
     let headers = fields.take("headers");
     let key = fields.take("key");
     let json = fields.take("json");
     fields.finish(problems);
+    let acks = acks.map_or(Some(ACKS_ALL), |n| acknowledgements(n, problems));
+    let idempotent = idempotent.map_or(Some(true), |n| n.boolean(problems));
+    let codecs = Codec::EVERY.map(|codec| (codec.name(), Some(codec)));
+    let compression = compression.map_or(Some(Codec::None), |n| n.choice(&codecs, problems));
     let value = json.map(|n| n.json(problems));
     let key = key.map(|n| n.json(problems));
     let mut pairs = Vec::new();
@@ -303,11 +356,30 @@ fn record(node: &Node, problems: &mut Problems) -> Option<Sent> {
     }
     Some(Sent {
         topic: topic?.name(problems)?.to_owned(),
+        acks: acks?,
+        idempotent: idempotent?,
+        compression: compression?,
         headers: pairs,
         key: flat(key)?,
         value: flat(value)?,
     })
 }
+
+/// `all`, `1` or `0`, as producers call them.
+fn acknowledgements(node: &Node, problems: &mut Problems) -> Option<i64> {
+    match node.shown() {
+        Some("all" | "-1") => Some(ACKS_ALL),
+        Some("1") => Some(1),
+        Some("0") => Some(0),
+        _ => {
+            node.expected("`all`, `1` or `0`", problems);
+            None
+        }
+    }
+}
+
+/// What producers do unless they are told otherwise.
+const ACKS_ALL: i64 = -1;
 
 /// A payload that was not given, or is null, is Kafka's null; one that cannot be read is none.
 fn flat(given: Option<Option<Json>>) -> Option<Option<Json>> {
@@ -318,7 +390,8 @@ fn flat(given: Option<Option<Json>>) -> Option<Option<Json>> {
     }
 }
 
-fn expected(node: &Node, problems: &mut Problems) -> Option<Wanted> {
+/// `expect` of a record, or of a topic.
+fn expected(node: &Node, of_record: bool, problems: &mut Problems) -> Option<Wanted> {
     let mut fields = Fields::of(node, problems)?;
     let accepted = fields.take("accepted");
     let rejected = fields.take("rejected");
@@ -337,12 +410,13 @@ fn expected(node: &Node, problems: &mut Problems) -> Option<Wanted> {
         (None, Some(rejected)) => {
             let words = [
                 ("authorization", Some(Stage::Authorization)),
-                ("topicRules", None),
+                ("topicRules", Some(Stage::TopicRules)),
                 ("headers", None),
                 ("key", Some(Stage::Key)),
                 ("value", Some(Stage::Value)),
             ];
-            rejected.choice(&words, problems).map(Wanted::Rejected)
+            let words = if of_record { &words[..] } else { &words[..2] };
+            rejected.choice(words, problems).map(Wanted::Rejected)
         }
         _ => {
             if problems.list.len() == before {

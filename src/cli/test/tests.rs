@@ -23,6 +23,19 @@ spec:
   topics: [events]
   value: {format: avro, empty: reject}
   key: {format: avro, subject: {name: k}}
+---
+apiVersion: kordon/v1
+kind: TopicPolicy
+metadata: {name: t}
+spec:
+  topics: [events, \"x.*\"]
+  create: {name: '[a-z.]+', partitions: 1..6, configs: {retention.ms: \"..1000\"}}
+  produce: {acks: all, idempotent: true, compression: [none, zstd], maxRecordBytes: 100}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: c}
+spec: {principals: [\"User:c\"], rules: [{allow: [Create], topics: [\"x.*\"]}]}
 ";
 
 /// A directory with these policies, a schema for values and one for keys, and this test file.
@@ -224,13 +237,11 @@ fn a_record_is_judged_by_authorization_then_key_then_value() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    for stage in ["topicRules", "headers"] {
-        let said = produced("{topic: events}", &format!("{{rejected: {stage}}}")).unwrap_err();
-        assert!(
-            said.contains(&format!("`{stage}` is not supported by this version")),
-            "{said}"
-        );
-    }
+    let said = produced("{topic: events}", "{rejected: headers}").unwrap_err();
+    assert!(
+        said.contains("`headers` is not supported by this version"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -292,4 +303,114 @@ fn a_single_file_is_judged_by_the_policies_beside_it_or_those_named() {
     assert_eq!(run(&one, &mut Vec::new()).unwrap(), 1);
     let policy = options(vec![dir.path().join("p.yaml")], Format::Text);
     assert_eq!(run(&policy, &mut Vec::new()).unwrap(), 1);
+}
+
+#[test]
+fn topic_rules_come_behind_authorization_and_before_the_payload() {
+    let rules = "{rejected: topicRules}";
+    for how in [
+        "acks: 1",
+        "acks: 0",
+        "idempotent: false",
+        "compression: lz4",
+        "headers: {h: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+         aaaaaaaaaaaaaaaaaaaaaaaaa}",
+    ] {
+        // Neither key nor value is what the topic wants.
+        produced(&format!("{{topic: events, json: 5, key: x, {how}}}"), rules).unwrap();
+        let elsewhere = format!("{{topic: nowhere, json: 5, {how}}}");
+        produced(&elsewhere, "{rejected: authorization}").unwrap();
+    }
+    for how in [
+        "acks: all, idempotent: true, compression: none",
+        "compression: zstd",
+    ] {
+        let good = format!("{{topic: events, json: {{id: x}}, key: 3, {how}}}");
+        produced(&good, "{accepted: true}").unwrap();
+    }
+    let said = produced("{topic: x.z, acks: 1}", "{accepted: true}").unwrap_err();
+    let why = "rejected: topicRules (policy `t`, produce.acks: expected `all` (-1), got 1) by \
+        DIR/p.yaml:25";
+    assert!(said.contains(why), "{said}");
+    let said = produced("{topic: x.z, acks: 2}", "{accepted: true}").unwrap_err();
+    assert!(
+        said.contains("expected `all`, `1` or `0`, got the number `2`"),
+        "{said}"
+    );
+    let said = produced("{topic: x.z, compression: lzo}", "{accepted: true}").unwrap_err();
+    assert!(said.contains("got `lzo`"), "{said}");
+}
+
+/// One topic that is made as user `c`, who may make some: as expected, or what was said instead.
+fn made(topic: &str, expect: &str) -> Result<(), String> {
+    let test = format!(
+        "tests: [{{name: t, as: {{principal: \"User:c\"}}, create: {topic}, expect: {expect}}}]"
+    );
+    match printed(&test, Format::Text) {
+        (_, 0) => Ok(()),
+        (out, _) => Err(out),
+    }
+}
+
+#[test]
+fn a_topic_is_made_by_authorization_and_then_by_the_topic_rules() {
+    let (accepted, rules) = ("{accepted: true}", "{rejected: topicRules}");
+    made(
+        "{topic: x.a, partitions: 6, configs: {retention.ms: 1000}}",
+        accepted,
+    )
+    .unwrap();
+    made("{topic: x.A, partitions: 6}", rules).unwrap();
+    made("{topic: x.a, partitions: 7}", rules).unwrap();
+    made(
+        "{topic: x.a, partitions: 6, configs: {retention.ms: -1}}",
+        rules,
+    )
+    .unwrap();
+    made(
+        "{topic: nowhere, partitions: 7}",
+        "{rejected: authorization}",
+    )
+    .unwrap();
+    let said = made("{topic: x.a}", accepted).unwrap_err();
+    assert!(
+        said.contains("a new topic `x.a` is accepted, but rejected: topicRules"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the cluster's default is not known here: state it"),
+        "{said}"
+    );
+    for (topic, expect, told) in [
+        (
+            "{topic: x.a, partitions: 0}",
+            accepted,
+            "expected a number from 1",
+        ),
+        (
+            "{topic: x.a, configs: [a]}",
+            accepted,
+            "expected a mapping of configurations",
+        ),
+        (
+            "{topic: x.a, configs: {a: [b]}}",
+            accepted,
+            "expected a value, got a list",
+        ),
+        (
+            "{topic: x.a}",
+            "{rejected: value}",
+            "expected `authorization` or `topicRules`",
+        ),
+    ] {
+        let said = made(topic, expect).unwrap_err();
+        assert!(said.contains(told), "{topic}: {said}");
+    }
+    let both = "tests: [{name: t, as: {principal: \"User:a\"}, create: {topic: a}, produce: \
+        {topic: a}, expect: {accepted: true}}]";
+    let (said, _) = printed(both, Format::Text);
+    assert!(
+        said.contains("expected either `produce` or `create`, got both"),
+        "{said}"
+    );
 }

@@ -238,12 +238,23 @@ fn inspect_reads_all_headers() {
         control: false,
         magic_ok: true,
         records: 7,
+        codecs: Codec::Zstd.bit() | Codec::None.bit(),
+        repeatable: true,
+        section_bytes_max: (raw.len() - plain.len()).max(plain.len()) - 61,
     };
+    let (first, second) = raw.split_at(raw.len() - plain.len());
+    let both = inspect(first).unwrap().and(inspect(second).unwrap());
+    assert_eq!(both, summary);
+    // the first one has a producer
+    assert!(!inspect(first).unwrap().repeatable);
     assert_eq!(inspect(&raw), Ok(summary));
     let empty = Summary {
         batches: 0,
         transactional: false,
         records: 0,
+        codecs: 0,
+        repeatable: false,
+        section_bytes_max: 0,
         ..summary
     };
     assert_eq!(inspect(&[]), Ok(empty));

@@ -84,6 +84,8 @@ pub struct Setup {
     pub unready: bool,
     /// There is no listener but that for tokens.
     pub only_tokens: bool,
+    /// `num.partitions` of a broker that makes topics when they are asked for.
+    pub auto_create: Option<i32>,
 }
 
 /// See the module.
@@ -136,6 +138,7 @@ impl Lab {
             files: Vec::new(),
             unready: false,
             only_tokens: false,
+            auto_create: None,
         };
         change(&mut setup);
         let dir = tempfile::tempdir().unwrap();
@@ -154,7 +157,13 @@ impl Lab {
                 gate = Some(Gate::start(base + 6, address, rules));
                 Some(node)
             }
-            (_, false) => Some(Node::start(settings(1, base + 6), &TOPICS)),
+            (_, false) => {
+                let settings = BrokerSettings {
+                    auto_create_partitions: setup.auto_create,
+                    ..settings(1, base + 6)
+                };
+                Some(Node::start(settings, &TOPICS))
+            }
             (_, true) => Some(Node::start_in_pieces(
                 settings(1, base + 18),
                 base + 6,

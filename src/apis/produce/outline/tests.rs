@@ -32,6 +32,11 @@ impl Found {
 }
 
 impl<'b> Scan<'b> for Found {
+    fn acks(&mut self, acks: i64) {
+        assert!(self.topics.is_empty());
+        self.acks = acks;
+    }
+
     fn topic(&mut self, topic: TopicRef<'b>) {
         Found::topic(self, topic);
     }
