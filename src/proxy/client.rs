@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, TopicNames};
 use super::listener::Listener;
+use super::revoke::Membership;
 use super::snapshot::Snapshot;
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
@@ -69,6 +70,8 @@ pub struct Client<'p> {
     pub sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
+    /// The groups that it is a member of.
+    pub members: Vec<Membership>,
     /// Its share sessions.
     pub share_sessions: ShareSessions,
     /// Memory for decompression.
@@ -124,6 +127,7 @@ impl<'p> Client<'p> {
             view,
             sampler: place.proxy.audit.sampler(),
             topics: TopicNames::default(),
+            members: Vec::new(),
             share_sessions: ShareSessions::default(),
             scratch: Scratch::new(),
             buckets: None,
@@ -262,7 +266,7 @@ impl<'p> Client<'p> {
             .drop_lines(DropCause::Request, allowed.more);
     }
 
-    /// Records that an answer is not given because what it was asked for is no longer allowed.
+    /// Records that something under way does not go on because it is no longer allowed.
     pub fn revoked(&self, api: &'static crate::apis::Api, lost: Lost, what: &str) {
         self.metrics.refusal(api.key, Reason::Authorization);
         self.metrics.revocation(api.key);
@@ -273,7 +277,7 @@ impl<'p> Client<'p> {
             Some(api.name),
             Some((operation, resource)),
             Reason::Authorization,
-            Some(format!("revoked while the answer was owed: {what}")),
+            Some(format!("revoked while in use: {what}")),
             lost.decision.rule,
         );
     }

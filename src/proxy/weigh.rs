@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::client::Client;
 use super::judge::Judge;
 use super::request::{expect, work_for};
+use super::revoke::note_member;
 use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
@@ -97,6 +98,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes) -> Weighed {
             Refusal::Close(why) => Weighed::Close(Reason::Unsupported, why),
         };
     }
+    note_member(client, api, &request);
     if let Some(answered) = share::session(client, api, &head, &request, &mut asked) {
         return answered;
     }

@@ -76,8 +76,8 @@ metrics! {
     REFUSALS: Counter Count "kordon_refusals_total" ["tenant", "api", "reason"]
         "Refusals, whole requests and parts of them, by reason.";
     REVOCATIONS: Counter Count "kordon_revocations_total" ["tenant", "api"]
-        "Requests that waited for their answer when policies took the right to it: answered \
-         without it, or their connection ended.";
+        "What was under way when policies took the right to it: answers that were owed, and \
+         members of groups.";
     CONNECTIONS: Gauge Count "kordon_connections" ["tenant", "listener"]
         "Client connections now open.";
     SCHEMA_VIOLATIONS: Counter Count "kordon_schema_violations_total" ["tenant", "action"]
