@@ -164,6 +164,11 @@ impl Api {
         }
     }
 
+    /// Whether members say by this API that they leave their group.
+    pub fn leaves_groups(&self) -> bool {
+        self.name == "LeaveGroup"
+    }
+
     /// Whether requests of `version` name topics by id.
     pub fn has_topic_ids(&self, version: i16) -> bool {
         self.layout()

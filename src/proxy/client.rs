@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use super::Proxy;
 use super::judge::{Decided, Decisions, Judge, Lookup, Objections, TopicNames};
 use super::listener::Listener;
+use super::revoke::Membership;
 use super::shadow::{Beside, Differences};
 use super::snapshot::Snapshot;
 use crate::apis::{Cursor, InForce};
@@ -78,6 +79,8 @@ pub struct Client<'p> {
     pub(super) difference_sampler: Sampler,
     /// Topics it has met by id.
     pub topics: TopicNames,
+    /// The groups that it is a member of.
+    pub members: Vec<Membership>,
     /// Its share sessions.
     pub share_sessions: ShareSessions,
     /// Where its listing of topics goes on, if that may not be told.
@@ -146,6 +149,7 @@ impl<'p> Client<'p> {
             sampler: place.proxy.audit.sampler(),
             difference_sampler: place.proxy.audit.difference_sampler(),
             topics: TopicNames::default(),
+            members: Vec::new(),
             share_sessions: ShareSessions::default(),
             cursor: None,
             scratch: Scratch::new(),
@@ -310,7 +314,7 @@ impl<'p> Client<'p> {
             .drop_lines(DropCause::Request, allowed.more);
     }
 
-    /// Records that an answer is not given because what it was asked for is no longer allowed.
+    /// Records that something under way does not go on because it is no longer allowed.
     pub fn revoked(&self, api: &'static crate::apis::Api, lost: Lost, what: &str) {
         self.metrics.refusal(api.key, Reason::Authorization);
         self.metrics.revocation(api.key);
@@ -321,7 +325,7 @@ impl<'p> Client<'p> {
             Some(api.name),
             Some((operation, resource)),
             Reason::Authorization,
-            Some(format!("revoked while the answer was owed: {what}")),
+            Some(format!("revoked while in use: {what}")),
             lost.decision.rule,
         );
     }

@@ -1,7 +1,8 @@
 //! What is owed when policies change is judged again. An answer that may wait does not outlive
 //! the right to it: a Fetch that was to wait shortly is answered without records, so that its
 //! client asks again and learns the usual way; whatever waits for longer, or has begun to
-//! stream, ends with its connection. What is still allowed notices nothing.
+//! stream, ends with its connection. So does a member of a group, whose client would otherwise
+//! take a refused heartbeat for a passing failure. What is still allowed notices nothing.
 //!
 //! Two occasions: an answer that arrives later than a change (see [`arrived`]), and a change
 //! that arrives earlier than the answer (see [`watch`]). Which connections look when is
@@ -14,15 +15,56 @@ use tokio::time::timeout_at;
 
 use super::client::Client;
 use super::connection::{End, Link};
+use crate::apis::Api;
 use crate::clock;
 use crate::policy::model::{Decision, Operation, ResourceKind};
 use crate::session::asked::Lost;
 use crate::session::inflight::{Expect, LONG_WAIT_MS, Work};
+use crate::wire::tree::StructNode;
 
 /// How long an answer may still come that was not asked to wait, and of which nobody learns what
 /// it should not: the result of a write that was allowed, say. Somewhat longer than a Fetch
 /// waits that is not said to wait for long.
 const GRACE: Duration = Duration::from_millis(LONG_WAIT_MS as u64 + 100);
+
+/// Most groups that a connection is remembered to be a member of. Kafka's clients have one.
+const GROUPS_MAX: usize = 8;
+
+/// A group that the client of a connection belongs to.
+#[derive(Debug)]
+pub struct Membership {
+    group: Box<str>,
+    /// The request by which it did.
+    api: &'static Api,
+}
+
+/// Remembers of which group the sender of a request that goes on is a member.
+pub fn note_member(client: &mut Client, api: &'static Api, request: &StructNode) {
+    if client.view.is_none() || !request.has("GroupId") || !request.has("MemberId") {
+        return;
+    }
+    // Who has no number yet is given one, but whoever names topics without one is no member.
+    let is_nobody = request.text("MemberId").is_none_or(str::is_empty);
+    if is_nobody && request.has("Topics") {
+        return;
+    }
+    let group = request.text("GroupId").unwrap_or_default();
+    let leaves = request.has("MemberEpoch") && request.int("MemberEpoch") < 0;
+    let members = &mut client.members;
+    if leaves || api.leaves_groups() {
+        members.retain(|one| *one.group != *group);
+        return;
+    }
+    if let Some(known) = members.iter_mut().find(|one| *one.group == *group) {
+        known.api = api;
+        return;
+    }
+    if members.len() >= GROUPS_MAX {
+        members.remove(0);
+    }
+    let group = group.into();
+    members.push(Membership { group, api });
+}
 
 /// What becomes of an answer that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,12 +136,17 @@ fn look(link: &Link<'_>, over: bool) -> Found {
     let mut client = link.client.borrow_mut();
     let mut inflight = link.inflight.borrow_mut();
     // An idle connection costs little: its next request finds out about all else.
-    if inflight.is_empty() && !client.is_contested_now() {
+    let is_idle = inflight.is_empty() && client.members.is_empty();
+    if is_idle && !client.is_contested_now() {
         return Found::Nothing;
     }
     client.refresh();
     if client.is_contested {
         tracing::info!(connection = client.number, "closed: matches two tenants");
+        return Found::End;
+    }
+    if let Some((api, lost)) = lost_group(&client) {
+        client.revoked(api, lost, "its client is a member, the connection ends");
         return Found::End;
     }
     let mut found = Found::Nothing;
@@ -116,6 +163,23 @@ fn look(link: &Link<'_>, over: bool) -> Found {
         found = Found::Soon;
     }
     found
+}
+
+/// A group that the client belongs to and may no longer read.
+fn lost_group(client: &Client) -> Option<(&'static Api, Lost)> {
+    let view = client.view.as_ref()?;
+    let (operation, kind) = (Operation::Read, ResourceKind::Group);
+    client.members.iter().find_map(|one| {
+        let decision = view.decide(operation, kind, &one.group);
+        let name = one.group.to_string();
+        let lost = Lost {
+            operation,
+            kind,
+            name,
+            decision,
+        };
+        (!lost.decision.allowed).then_some((one.api, lost))
+    })
 }
 
 /// What is no longer allowed of a request; `None`: nothing, and that is remembered.

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::client::Client;
 use super::judge::{Judge, Objections};
 use super::request::{expect, work_for};
+use super::revoke::note_member;
 use super::shadow;
 use super::share;
 use crate::apis::fetch as fetch_api;
@@ -109,6 +110,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
             Refusal::Close(why) => Weighed::Close(Reason::Unsupported, why),
         };
     }
+    note_member(client, api, &request);
     if let Some(answered) = share::session(client, api, &head, &request, &mut asked) {
         return answered;
     }

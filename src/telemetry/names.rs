@@ -76,8 +76,8 @@ metrics! {
     REFUSALS: Counter Count "kordon_refusals_total" ["tenant", "api", "reason"]
         "Refusals, whole requests and parts of them, by reason.";
     REVOCATIONS: Counter Count "kordon_revocations_total" ["tenant", "api"]
-        "Requests that waited for their answer when policies took the right to it: answered \
-         without it, or their connection ended.";
+        "What was under way when policies took the right to it: answers that were owed, and \
+         members of groups.";
     WOULD_DENY: Counter Count "kordon_would_deny_total" ["tenant", "api", "set"]
         "What went ahead and another set of policies would have refused: `observe`, those in \
          force together with those that observe, or `shadow`, `authorization.shadow`.";

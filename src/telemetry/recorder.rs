@@ -242,7 +242,7 @@ impl ConnectionMetrics {
         add(&self.tenant.api(api_key).refusals[reason as usize], 1);
     }
 
-    /// An answer was owed when policies took the right to it: it is not given.
+    /// Something of this API was under way when policies took the right to it.
     pub fn revocation(&self, api_key: i16) {
         add(&self.tenant.api(api_key).revocations, 1);
     }

@@ -89,7 +89,7 @@ pub(super) struct ApiCells {
     pub requests: [AtomicU64; Outcome::COUNT],
     /// By reason.
     pub refusals: [AtomicU64; Reason::COUNT],
-    /// Answers that were owed when their right was taken.
+    /// What was under way when its right was taken.
     pub revocations: AtomicU64,
     /// By what would have been done, then by the set that would have done it.
     pub would: [[AtomicU64; ShadowSet::COUNT]; Would::COUNT],

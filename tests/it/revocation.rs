@@ -112,7 +112,7 @@ async fn a_long_poll_ends_within_a_second_and_an_unrelated_one_notices_nothing()
     lab.metric_is("kordon_revocations_total", &["api=\"Fetch\""], 5.0);
     let line = lab.audit(&[("resource", "Topic:open.b"), ("api", "Fetch")]);
     let detail = line["detail"].as_str().unwrap();
-    assert!(detail.contains("revoked while"), "{line}");
+    assert!(detail.contains("revoked while in use"), "{line}");
     assert_eq!(
         (&line["operation"], &line["decision"]),
         (&"Read".into(), &"deny".into())
@@ -229,7 +229,7 @@ fn join(group: &str, member: &StrBytes) -> JoinGroupRequest {
 }
 
 #[tokio::test]
-async fn members_of_a_lost_group_end_while_they_wait_and_are_refused_otherwise() {
+async fn members_of_a_lost_group_end_and_are_refused_when_they_come_again() {
     let lab = Lab::new();
     let nobody = StrBytes::default();
     let mut leader = lab.app().await;
@@ -262,6 +262,10 @@ async fn members_of_a_lost_group_end_while_they_wait_and_are_refused_otherwise()
     let since = Instant::now();
     ended_after(&mut waiting, since).await;
     ended_after(&mut members[1], since).await;
+    // Those that wait for nothing end as well.
+    ended_after(&mut members[0], since).await;
+    ended_after(&mut leader, since).await;
+    let mut leader = lab.app().await;
     let beat = HeartbeatRequest::default()
         .with_group_id(GroupId("app.b".into()))
         .with_generation_id(first.generation_id)
@@ -287,9 +291,9 @@ async fn members_of_a_lost_group_end_while_they_wait_and_are_refused_otherwise()
             .error_code,
         30
     );
-    for api in ["JoinGroup", "SyncGroup"] {
+    for (api, count) in [("JoinGroup", 3.0), ("SyncGroup", 1.0)] {
         let label = format!("api=\"{api}\"");
-        lab.metric_is("kordon_revocations_total", &[&label], 1.0);
+        lab.metric_is("kordon_revocations_total", &[&label], count);
     }
 }
 

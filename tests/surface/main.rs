@@ -16,6 +16,7 @@ mod compare;
 mod frames;
 mod refusals;
 mod revocation;
+mod revoked;
 mod sasl;
 mod sasl_every;
 mod sasl_words;

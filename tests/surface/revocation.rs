@@ -5,6 +5,7 @@
 
 use crate::body::{Kind, batch};
 use crate::lab::{http, kordon::Kordon};
+use crate::revoked::{LIMIT, Revoked};
 use crate::socket::{Seen, Socket, encode, read, request};
 use crate::stage::{Side, Stage, metadata, text};
 use crate::tally::Tally;
@@ -16,12 +17,17 @@ use std::time::{Duration, Instant};
 const LOST: &str = "live.lost";
 /// Those that it keeps.
 const KEPT: &str = "live.kept";
+/// A topic that it keeps as well, for what Java's producer writes.
+const EXTRA: &str = "live.extra";
 /// Longer than any case takes.
 const LONG_MS: i64 = 120_000;
 /// How long a policy may take to be in force, on a busy machine.
 const FORCE_LIMIT: Duration = Duration::from_secs(10);
 /// Within which what is in force has reached every connection.
 const SECOND: Duration = Duration::from_secs(1);
+/// How long a client may take to tell its application, which includes its own pauses before it
+/// connects again.
+const CLIENT_LIMIT: Duration = Duration::from_secs(4);
 /// How long a broker may take to end a transaction whose producer says nothing more.
 const ABORT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -36,7 +42,7 @@ struct Live<'s> {
 
 /// Runs every case.
 pub fn run(stage: &mut Stage, tally: &mut Tally) {
-    stage.create(Side::Kordon, &[LOST, KEPT]);
+    stage.create(Side::Kordon, &[LOST, KEPT, EXTRA]);
     let live = match Live::start(stage) {
         Ok(live) => live,
         Err(why) => return tally.fail("revocation: set-up", why),
@@ -48,6 +54,7 @@ pub fn run(stage: &mut Stage, tally: &mut Tally) {
     live.other_groups(tally);
     live.share(tally);
     live.transaction(tally);
+    live.clients(tally);
 }
 
 fn policy(names: &str) -> String {
@@ -296,7 +303,8 @@ admin: {{bind: \"127.0.0.1:{}\"}}
         let mut second = self.connect();
         ask(&mut second, 11, 3, &join(""));
         std::thread::sleep(Duration::from_millis(100));
-        self.revoke("JoinGroup", &mut [second], tally);
+        self.revoke("JoinGroup", &mut [second, first], tally);
+        let mut first = self.connect();
         let mut beat = request(12);
         beat.set_text("GroupId", Some(LOST))
             .set_int("GenerationId", joined.int("GenerationId"))
@@ -316,8 +324,7 @@ admin: {{bind: \"127.0.0.1:{}\"}}
         self.restore();
     }
 
-    /// A member of a group of KIP-848 learns at its next heartbeat, which Kafka's clients send
-    /// every few seconds; it holds nothing that waits.
+    /// A member of a group of KIP-848, which waits for nothing.
     fn other_groups(&self, tally: &mut Tally) {
         let mut socket = self.connect();
         let mut beat = request(68);
@@ -328,8 +335,8 @@ admin: {{bind: \"127.0.0.1:{}\"}}
         beat.set("TopicPartitions", Node::Structs(Some(Vec::new())));
         let code = socket.call(68, 1, &beat).int("ErrorCode");
         tally.check("revocation", code == 0, || format!("KIP-848: {code}"));
-        self.enforce(KEPT);
-        let code = socket.call(68, 1, &beat).int("ErrorCode");
+        self.revoke("member of KIP-848", &mut [socket], tally);
+        let code = self.connect().call(68, 1, &beat).int("ErrorCode");
         tally.check("revocation", code == 30, || {
             format!("KIP-848, lost: {code}")
         });
@@ -423,6 +430,39 @@ admin: {{bind: \"127.0.0.1:{}\"}}
             fetch.structs_mut("Topics").push(element);
         }
         fetch
+    }
+
+    /// Kafka's own clients. Those that lose something tell their application so; one that loses
+    /// nothing reads on.
+    fn clients(&self, tally: &mut Tally) {
+        let java = match Revoked::start(&self.kordon.addr) {
+            Ok(java) => java,
+            Err(why) => return tally.skip("revocation: Java's clients", &why),
+        };
+        let ready = java.lines(4);
+        let fine = ready.len() == 4 && ready.iter().all(|(line, _)| line.starts_with("ready"));
+        tally.check("revocation", fine, || format!("clients: {ready:?}"));
+        self.enforce(KEPT);
+        let mut met = java.lines(2);
+        self.produce(KEPT);
+        met.extend(java.lines(2));
+        for (line, after) in &met {
+            println!("surface: Java's client: {line} after {after:?}");
+        }
+        for (expected, limit) in [
+            ("topic TopicAuthorizationException", CLIENT_LIMIT),
+            (
+                "transaction TransactionalIdAuthorizationException",
+                CLIENT_LIMIT,
+            ),
+            ("group GroupAuthorizationException", CLIENT_LIMIT),
+            ("kept record", LIMIT),
+        ] {
+            let mut of_it = met.iter().filter(|(line, _)| line == expected);
+            let fine = of_it.next().is_some_and(|(_, after)| *after <= limit);
+            tally.check("revocation", fine, || format!("{expected}: {met:?}"));
+        }
+        self.restore();
     }
 
     /// A transaction whose id is lost in its middle: nothing more is done in it, neither commit
