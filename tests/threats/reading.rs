@@ -189,18 +189,17 @@ pub fn t08_a_share_session_delivers_what_one_may_read(stage: &mut Stage) {
     // The right to the topic goes, the one to the group stays.
     let member = "AAAAAAAAAAAAAAAAAAAAAQ";
     let mut leaver = stage.client("leaver");
-    let mut epoch = share_opened(stage, &mut leaver, "leavers", member, "l.left");
+    let next = share_opened(stage, &mut leaver, "leavers", member, "l.left");
     stage.rewrite(FILE, &LEAVER.replace("l.*", "elsewhere"), || {
         let mut other = stage.client("leaver");
         let answer = other.call(1, 12, &fetch(stage, &["l.left"], 12, (0, -1)));
         fetch_code(&answer) == FORBIDDEN
     });
     write(stage, "l.left");
-    for _ in 0..4 {
+    for epoch in next..next + 4 {
         let ask = share(stage, "leavers", member, "l.left", epoch);
         let (bytes, answer) = both(&mut leaver, 78, 1, &ask);
         assert!(!holds(&bytes, LATE), "{answer:?}");
-        epoch += 1;
     }
     stage.rewrite(FILE, LEAVER, || {
         let mut other = stage.client("leaver");
