@@ -45,7 +45,7 @@ tiers='
   identity   11 full
   faults      8 full
   surface     7 full
-  threats     4 full
+  threats     6 full
   conformance 8 full
   fuzz       12 full
   bench      16 full

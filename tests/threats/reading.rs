@@ -189,14 +189,14 @@ pub fn t08_a_share_session_delivers_what_one_may_read(stage: &mut Stage) {
     // The right to the topic goes, the one to the group stays.
     let member = "AAAAAAAAAAAAAAAAAAAAAQ";
     let mut leaver = stage.client("leaver");
-    let begun = share_opened(stage, &mut leaver, "leavers", member, "l.left");
+    let next = share_opened(stage, &mut leaver, "leavers", member, "l.left");
     stage.rewrite(FILE, &LEAVER.replace("l.*", "elsewhere"), || {
         let mut other = stage.client("leaver");
         let answer = other.call(1, 12, &fetch(stage, &["l.left"], 12, (0, -1)));
         fetch_code(&answer) == FORBIDDEN
     });
     write(stage, "l.left");
-    for epoch in begun..begun + 4 {
+    for epoch in next..next + 4 {
         let ask = share(stage, "leavers", member, "l.left", epoch);
         let (bytes, answer) = both(&mut leaver, 78, 1, &ask);
         assert!(!holds(&bytes, LATE), "{answer:?}");
@@ -209,11 +209,11 @@ pub fn t08_a_share_session_delivers_what_one_may_read(stage: &mut Stage) {
     // One of the group who may not read the topic goes on in another's session.
     let member = "AAAAAAAAAAAAAAAAAAAAAw";
     let mut victim = stage.client("victim");
-    let mut epoch = share_opened(stage, &mut victim, "team", member, "v.secret");
+    let mut epoch = share_opened(stage, &mut victim, "squad", member, "v.secret");
     let mut attacker = stage.client("attacker");
     write(stage, "v.secret");
     for _ in 0..4 {
-        let ask = share(stage, "team", member, "v.secret", epoch);
+        let ask = share(stage, "squad", member, "v.secret", epoch);
         let (bytes, answer) = both(&mut attacker, 78, 1, &ask);
         let read = holds(&bytes, LATE) || holds(&bytes, "written-early");
         assert!(!read, "{answer:?}");

@@ -458,7 +458,7 @@ spec:
   principals: ["User:victim"]
   rules:
     - {allow: [All], topics: ["v.*"]}
-    - {allow: [All], groups: ["v.*", team]}
+    - {allow: [All], groups: ["v.*", squad]}
     - {allow: [All], transactionalIds: ["v.*"]}
 ---
 apiVersion: kordon/v1
@@ -469,7 +469,7 @@ spec:
   rules:
     - {allow: [All], topics: ["a.*"]}
     - {allow: [Describe], topics: ["see.*"]}
-    - {allow: [All], groups: ["a.*", team]}
+    - {allow: [All], groups: ["a.*", team, squad]}
     - {allow: [All], transactionalIds: ["a.*"]}
 ---
 apiVersion: kordon/v1
