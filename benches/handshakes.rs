@@ -1,6 +1,8 @@
 //! New connections by mTLS: what each costs the proxy in CPU time, whole handshakes and resumed
 //! ones (TLS 1.3, ECDSA P-256 on both sides). A few clients of our own open them, each one after
 //! the other; the proxy is a process of its own, so that its time is its own.
+//! So is what it is compared with: the least that a server can do with the same libraries, which
+//! is to accept, to shake hands and to read to the end.
 //!
 //! `cargo bench --bench handshakes`; `-- --connections N` for more than the default, `-- --only
 //! full` or `-- --only resumed` to look at one of them with a profiler.
@@ -34,6 +36,11 @@ const TICKS: f64 = 100.0;
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().collect();
+    if let [_, serve, dir] = &*arguments
+        && serve == SERVE
+    {
+        return serve_least(Path::new(dir));
+    }
     let value = |name: &str| {
         let at = arguments.iter().position(|word| word == name)?;
         arguments.get(at + 1)
@@ -45,32 +52,94 @@ fn main() -> Outcome<()> {
     let wanted = |kind: &str| value("--only").is_none_or(|only| only == kind);
     let dir = tempfile::tempdir()?;
     let (full, resumed) = certificates(dir.path())?;
-    let proxy = Proxy::start(dir.path())?;
-    proxy.open(&full, 200, HandshakeKind::Full)?;
-    proxy.open(&resumed, 200, HandshakeKind::Resumed)?;
-    let (mut whole, mut again) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        if wanted("full") {
-            whole.push(proxy.open(&full, count, HandshakeKind::Full)?);
-        }
-        if wanted("resumed") {
-            again.push(proxy.open(&resumed, count, HandshakeKind::Resumed)?);
-        }
+    let (proxy, least) = (Server::kordon(dir.path())?, Server::least(dir.path())?);
+    for server in [&proxy, &least] {
+        server.open(&full, 200, HandshakeKind::Full)?;
+        server.open(&resumed, 200, HandshakeKind::Resumed)?;
     }
-    println!("connections for each CPU second of the proxy: min, median, max");
-    for (name, mut rates) in [("full", whole), ("resumed", again)] {
-        rates.sort_by(f64::total_cmp);
-        if rates.is_empty() {
+    println!("connections for each CPU second: min, median, max");
+    for (name, config, kind) in [
+        ("full", &full, HandshakeKind::Full),
+        ("resumed", &resumed, HandshakeKind::Resumed),
+    ] {
+        if !wanted(name) {
             continue;
         }
-        println!(
-            "{name:<10} {:>8.0} {:>8.0} {:>8.0}",
-            rates[0],
-            rates[ROUNDS / 2],
-            rates[ROUNDS - 1]
-        );
+        let (mut ours, mut leasts, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let own = proxy.open(config, count, kind)?;
+            let other = least.open(config, count, kind)?;
+            ours.push(own);
+            leasts.push(other);
+            ratios.push(own / other);
+        }
+        show(&format!("{name}, kordon"), ours, 0);
+        show(&format!("{name}, the least"), leasts, 0);
+        show(&format!("{name}, ratio"), ratios, 2);
     }
     Ok(())
+}
+
+fn show(name: &str, mut values: Vec<f64>, digits: usize) {
+    values.sort_by(f64::total_cmp);
+    let (min, median, max) = (values[0], values[ROUNDS / 2], values[ROUNDS - 1]);
+    println!("{name:<20} {min:>8.digits$} {median:>8.digits$} {max:>8.digits$}");
+}
+
+/// The word by which this program starts itself as the other server.
+const SERVE: &str = "--serve-the-least";
+
+/// A server on a port that it writes to a file, with the suites, the verifier and the tickets that
+/// Kordon's listener has.
+fn serve_least(dir: &Path) -> Outcome<()> {
+    let pem = |name: &str| fs::read(dir.join(name));
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    let cheap = rustls::CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != cheap);
+    let provider = Arc::new(provider);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem("ca.pem")?)?)?;
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    );
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier.build()?)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(&pem("server.pem")?)?],
+            PrivateKeyDer::from_pem_slice(&pem("server.key")?)?,
+        )?;
+    config.ignore_client_order = true;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        fs::write(dir.join("port.new"), port.to_string())?;
+        fs::rename(dir.join("port.new"), dir.join("port"))?;
+        loop {
+            let (socket, _) = listener.accept().await?;
+            let acceptor = acceptor.clone();
+            tokio::task::spawn_local(async move {
+                let Ok(mut stream) = acceptor.accept(socket).await else {
+                    return;
+                };
+                let mut rest = [0; 256];
+                while matches!(
+                    tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await,
+                    Ok(1..)
+                ) {}
+            });
+        }
+    })
 }
 
 /// An authority, the listener's certificate, and two clients with one: one that never resumes,
@@ -117,13 +186,13 @@ fn certificates(dir: &Path) -> Outcome<(ClientConfig, ClientConfig)> {
     Ok((full, config()?))
 }
 
-struct Proxy {
+struct Server {
     child: Child,
     port: u16,
 }
 
-impl Proxy {
-    fn start(dir: &Path) -> Outcome<Proxy> {
+impl Server {
+    fn kordon(dir: &Path) -> Outcome<Server> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
@@ -138,23 +207,36 @@ impl Proxy {
         fs::write(dir.join("kordon.yaml"), config)?;
         let binary = std::env::var("KORDON_BIN");
         let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_kordon").to_owned());
-        let child = Command::new(binary)
-            .args(["run", "-c"])
-            .arg(dir.join("kordon.yaml"))
-            .stderr(Stdio::null())
-            .spawn()?;
-        let proxy = Proxy { child, port };
+        let mut command = Command::new(binary);
+        command.args(["run", "-c"]).arg(dir.join("kordon.yaml"));
+        Server::start(command, || Some(port))
+    }
+
+    fn least(dir: &Path) -> Outcome<Server> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(SERVE).arg(dir);
+        let port = || fs::read_to_string(dir.join("port")).ok()?.parse().ok();
+        Server::start(command, port)
+    }
+
+    fn start(mut command: Command, port: impl Fn() -> Option<u16>) -> Outcome<Server> {
+        let child = command.stderr(Stdio::null()).spawn()?;
+        let mut server = Server { child, port: 0 };
+        let listens = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        loop {
+            if let Some(port) = port().filter(listens) {
+                server.port = port;
+                return Ok(server);
+            }
             if begun.elapsed() > Duration::from_secs(10) {
-                return Err("the proxy does not listen".into());
+                return Err("the server does not listen".into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(proxy)
     }
 
-    /// Opens `count` connections; how many for each CPU second of the proxy.
+    /// Opens `count` connections; how many for each CPU second of the server.
     fn open(&self, config: &ClientConfig, count: u32, kind: HandshakeKind) -> Outcome<f64> {
         let client = || -> Result<u32, String> {
             // A memory of sessions for each client: tickets serve once.
@@ -226,7 +308,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -13,13 +13,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::identity::binding::{self, Thumbprint};
-use crate::identity::json::{self, Json, JsonFault, Object};
+use crate::identity::json::{Json, JsonFault, Object};
 use crate::identity::keys::{KeyKind, KeySet};
 use crate::identity::name;
 use crate::identity::settings::TokenSettings;
 use crate::principal::{CLAIM_BYTES_MAX, Principal, Proof, TextClaims};
 
 pub use crate::identity::keys::KeySetError;
+pub use parts::{Parts, Unverified};
+
+mod parts;
 
 /// How many groups a token may list. More are refused, not cut off: a rule may deny by group.
 pub const GROUPS_MAX: usize = 1024;
@@ -69,7 +72,7 @@ pub enum TokenError {
     /// A header or claim name occurs twice.
     #[error("token repeats a header or claim name")]
     Duplicate,
-    /// JSON nested deeper than [`json::DEPTH_MAX`].
+    /// JSON nested deeper than [`DEPTH_MAX`](crate::identity::json::DEPTH_MAX).
     #[error("token is nested too deep")]
     Deep,
     /// `alg` is `none`, symmetric, unknown, or not in the listener's list.
@@ -179,72 +182,6 @@ impl From<JsonFault> for TokenError {
             JsonFault::Duplicate => Self::Duplicate,
             JsonFault::Deep => Self::Deep,
         }
-    }
-}
-
-/// The three parts of a token; the first two, which are JSON, out of their base64url.
-pub struct Parts<'a> {
-    signed: &'a str,
-    signature: &'a str,
-    /// The header, and behind it the claims.
-    decoded: Vec<u8>,
-    header_bytes: usize,
-}
-
-impl<'a> Parts<'a> {
-    /// Cuts a token that is not longer than allowed.
-    pub fn of(token: &'a str, bytes_max: usize) -> Result<Self, TokenError> {
-        if token.len() > bytes_max {
-            return Err(TokenError::Long);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // A fourth part would leave a point in `claims`, which base64url does not have.
-        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let mut decoded = Vec::with_capacity(signed.len());
-        let mut decode = |part: &str| -> Result<usize, TokenError> {
-            let decoding = URL_SAFE_NO_PAD.decode_vec(part, &mut decoded);
-            decoding.map_err(|_| TokenError::Malformed)?;
-            Ok(decoded.len())
-        };
-        let header_bytes = decode(header)?;
-        decode(claims)?;
-        Ok(Self {
-            signed,
-            signature,
-            decoded,
-            header_bytes,
-        })
-    }
-}
-
-/// A token taken apart; nothing in it is believed yet.
-pub struct Unverified<'a> {
-    signed: &'a str,
-    signature: &'a str,
-    header: Object<'a>,
-    claims: Object<'a>,
-}
-
-impl<'a> Unverified<'a> {
-    /// Reads what the parts say.
-    pub fn read(parts: &'a Parts<'a>) -> Result<Self, TokenError> {
-        let (header, claims) = parts.decoded.split_at(parts.header_bytes);
-        Ok(Self {
-            signed: parts.signed,
-            signature: parts.signature,
-            header: json::parse_object(header)?,
-            claims: json::parse_object(claims)?,
-        })
-    }
-
-    /// What the token says, believed or not.
-    pub fn claims(&self) -> &Object<'a> {
-        &self.claims
-    }
-
-    /// Who the token says has issued it.
-    pub fn issuer(&self) -> Option<&str> {
-        self.claims.text("iss")
     }
 }
 

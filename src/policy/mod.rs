@@ -22,8 +22,8 @@
 //! boundary's own line, whatever the rules say. A super user passes, the cluster is not bounded.
 //!
 //! [`compare`] says how two sets differ, [`lint`] what in one set is probably not meant.
-//! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection, shared
-//! with all whom the same rules concern.
+//! [`parse`] reads rules, [`PolicySet`] holds them, [`View`] is what concerns one connection,
+//! shared with all whom the same rules concern.
 
 pub mod acl;
 pub mod compare;
