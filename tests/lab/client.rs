@@ -226,6 +226,7 @@ pub fn java() -> Command {
         "-Xmx256m",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
+        &part::hosts(),
         "-cp",
         &path,
         "Matrix",

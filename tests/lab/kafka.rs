@@ -251,7 +251,9 @@ impl Kafka {
         let mut command = Command::new("java");
         let libs = part::cache().join(format!("kafka-{}/libs/*", self.version));
         command
-            .args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+            .args([heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .arg(part::hosts())
+            .arg("-cp")
             .arg(libs);
         command
     }

@@ -20,6 +20,14 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The option by which Java looks names up in `tests/lab/hosts`.
+pub fn hosts() -> String {
+    format!(
+        "-Djdk.net.hosts.file={}",
+        root().join("tests/lab/hosts").display()
+    )
+}
+
 /// Runs `tests/lab/setup.sh` once in this process; quick when everything is there already.
 pub fn set_up() {
     static DONE: OnceLock<()> = OnceLock::new();

@@ -5,7 +5,7 @@
 //! A test shows what an attack does with that identity at the broker itself (`direct`), then that
 //! it does nothing through Kordon.
 
-use crate::lab::kafka::{Kafka, Launch};
+use crate::lab::kafka::Kafka;
 use crate::lab::kordon::{BROKER_PORTS, Kordon, Ports};
 use crate::lab::port;
 use crate::signer::Signer;
@@ -75,22 +75,13 @@ pub struct Stage {
     listeners: BTreeMap<&'static str, String>,
     tokens: String,
     ids: HashMap<String, [u8; 16]>,
-    _hosts: tempfile::NamedTempFile,
 }
 
 impl Stage {
     /// Starts the broker and Kordon, and lets the victim write.
     pub fn start() -> Result<Stage, String> {
         let sasl = port::free("127.0.77.1", 1);
-        // For each SASL connection a broker asks for the name of its own address: by this file, and
-        // not at the machine's resolver, which may take five seconds to know nothing.
-        let hosts = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
-        std::fs::write(hosts.path(), "127.0.77.1 broker\n127.0.0.1 localhost\n").unwrap();
-        let launch = Launch {
-            java: vec![format!("-Djdk.net.hosts.file={}", hosts.path().display())],
-            ..Launch::default()
-        };
-        let kafka = Kafka::start_with(VERSION, 1, &properties(sasl), launch)?;
+        let kafka = Kafka::start(VERSION, 1, &properties(sasl))?;
         let sasl = format!("127.0.77.1:{sasl}");
         let ports: Vec<u16> = CLIENTS.iter().map(|_| port::free("127.0.0.1", 2)).collect();
         let tokens = port::free("127.0.0.1", 2);
@@ -114,7 +105,6 @@ impl Stage {
             listeners: CLIENTS.into_iter().zip(ports.iter().map(at)).collect(),
             tokens: at(&tokens),
             ids: HashMap::new(),
-            _hosts: hosts,
         };
         stage.create(&TOPICS);
         stage.warm();
