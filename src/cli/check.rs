@@ -38,10 +38,12 @@ impl Report {
     /// Warns of rules that are probably not meant, where the set is otherwise sound.
     fn lint(&mut self, guards: &Guards) {
         if !self.problems.has_errors() {
-            let beside = guards.shadow.iter().map(|shadow| &shadow.access);
+            let beside = guards.shadow.iter().map(|s| (&s.access, &s.tenants));
             let sets = [&guards.access, &guards.observing.access];
-            for set in sets.into_iter().chain(beside) {
-                lint::lint(set, &mut self.problems);
+            let sets = sets.map(|access| (access, &guards.tenants));
+            for (access, tenants) in sets.into_iter().chain(beside) {
+                lint::lint(access, &mut self.problems);
+                lint::bounds::lint(access, tenants, &mut self.problems);
             }
         }
     }

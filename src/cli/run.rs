@@ -413,6 +413,7 @@ fn snapshot(
         tenants: guards.tenants,
         schemas: SchemaSet::new(guards.schemas, directory, problems),
         topic_rules: TopicRules::new(guards.topics),
+        observed_topic_rules: TopicRules::new(guards.observing.topics),
         quotas: match old {
             Some(old) => old.quotas.reloaded(guards.quotas),
             None => Quotas::new(guards.quotas),

@@ -63,6 +63,8 @@ pub struct Observing {
     pub tenants: Vec<Tenant>,
     /// `kind: QuotaPolicy`.
     pub quotas: Vec<QuotaSpec>,
+    /// `kind: TopicPolicy`.
+    pub topics: Vec<TopicSpec>,
 }
 
 impl Guards {
@@ -265,6 +267,7 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
         access,
         tenants,
         quotas,
+        topics,
     } = &mut guards.observing;
     match kind {
         "AccessPolicy" => {
@@ -284,9 +287,10 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
             let list = if observed { quotas } else { &mut guards.quotas };
             list.extend(quota(&name, spec, problems));
         }
-        "TopicPolicy" => guards
-            .topics
-            .extend(topic_rules::parse::topic_policy(&name, spec, problems)),
+        "TopicPolicy" => {
+            let list = if observed { topics } else { &mut guards.topics };
+            list.extend(topic_rules::parse::topic_policy(&name, spec, problems));
+        }
         _ => guards.schemas.extend(schema(&name, spec, problems)),
     }
 }

@@ -563,14 +563,6 @@ fn mistakes_in_policies() {
             "4:7 a topic policy without `create` or `produce`".to_owned(),
         ),
         (
-            of_kind(
-                "TopicPolicy",
-                "t",
-                "{topics: [a], create: {partitions: 6..}, mode: observe}",
-            ),
-            format!("4:54 `observe` {no}"),
-        ),
-        (
             quota("{for: {tenant: t}, scope: fleet, limits: {produce: 1/s}}"),
             format!("4:33 `fleet` {no}"),
         ),

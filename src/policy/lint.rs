@@ -8,6 +8,9 @@
 //! - `over-broad`: everything on every name allowed to everybody from everywhere.
 //! - `too-many`: not a finding; there are more rules than are compared.
 //! - `nearly-same-name`: two groups or tenants that differ only in upper and lower case.
+//! - `out-of-bounds`: an allow for tenants, all of it outside of their boundaries ([`bounds`]).
+
+pub mod bounds;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -232,8 +232,10 @@ impl<'p> Client<'p> {
             allowed: Decisions::default(),
             sampler: &mut self.sampler,
             topic_rules: &self.snapshot.topic_rules,
+            observed_topic_rules: &self.snapshot.observed_topic_rules,
             defaults: Lookup::new(&self.proxy.cluster),
             objections: Objections::default(),
+            observed: Objections::default(),
             needs_names: false,
             asked: None,
         }
@@ -394,6 +396,33 @@ impl<'p> Client<'p> {
                 rule: Some(rule),
                 ..self.entry()
             });
+        }
+    }
+
+    /// Records what topic rules that only observe would object to.
+    pub fn would_object(&mut self, api: &'static crate::apis::Api, objections: Objections) {
+        let (would, set) = (Would::Deny, ShadowSet::Observe);
+        for (operation, name, objection) in objections.list {
+            self.metrics.would(api.key, would, set, 1);
+            if !self.difference_sampler.takes() {
+                continue;
+            }
+            let kind = ResourceKind::Topic;
+            self.proxy.audit.differs(Entry {
+                api: Some(api.name),
+                operation: Some(operation),
+                resource: Some(Resource { kind, name }),
+                verdict: Verdict::Would(would, set),
+                reason: Reason::TopicRules,
+                detail: Some(objection.message),
+                rule: Some(objection.rule),
+                ..self.entry()
+            });
+        }
+        if objections.more > 0 {
+            self.metrics.would(api.key, would, set, objections.more);
+            let audit = &self.proxy.audit;
+            audit.drop_lines(DropCause::Request, objections.more);
         }
     }
 

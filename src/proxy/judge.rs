@@ -9,7 +9,7 @@ use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
 use crate::session::asked::Asked;
 use crate::telemetry::audit::allows::Sampler;
-use crate::topic_rules::{Change, Count, Defaults, Objection, TopicRules};
+use crate::topic_rules::{Change, Count, Defaults, Objection, Rejection, TopicRules};
 use crate::upstream::defaults::Known;
 use crate::upstream::{Cluster, Topology};
 
@@ -80,10 +80,14 @@ pub struct Judge<'a> {
     pub sampler: &'a mut Sampler,
     /// What topics must be, whoever asks.
     pub topic_rules: &'a TopicRules,
+    /// The rules that only observe.
+    pub observed_topic_rules: &'a TopicRules,
     /// What the cluster gives topics that state no numbers.
     pub defaults: Lookup<'a>,
     /// What topic rules object to.
     pub objections: Objections,
+    /// What those that only observe would object to.
+    pub observed: Objections,
     /// Whether a topic must be known by its name even where no rule of access asks for it.
     pub needs_names: bool,
     /// What was allowed, where it is to be remembered for as long as the answer is owed.
@@ -141,6 +145,25 @@ impl Objections {
             return;
         }
         self.list.push((operation, topic.to_owned(), objection));
+    }
+
+    /// Remembers what speaks against what is produced to a topic.
+    pub fn produced(&mut self, topic: &str, rejection: &Rejection) {
+        if let Some(rule) = rejection.rule.clone() {
+            let message = rejection.message.clone();
+            self.add(Operation::Write, topic, Objection { rule, message });
+        }
+    }
+
+    /// Whether one about this topic is remembered.
+    fn has(&self, topic: &str) -> bool {
+        self.list.iter().any(|(_, about, _)| about == topic)
+    }
+
+    /// Leaves what is not refused anyway: a topic that stands in a request several times goes
+    /// out of it whole.
+    pub fn without(&mut self, refused: &Objections) {
+        self.list.retain(|(_, topic, _)| !refused.has(topic));
     }
 }
 
@@ -213,7 +236,15 @@ impl Guard for Judge<'_> {
 
     fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String> {
         let mut defaults = || self.defaults.defaults();
-        let objection = self.topic_rules.object(topic, change, &mut defaults)?;
+        let Some(objection) = self.topic_rules.object(topic, change, &mut defaults) else {
+            let observed = self.observed_topic_rules;
+            if let Some(would) = observed.object(topic, change, &mut defaults)
+                && !self.observed.has(topic)
+            {
+                self.observed.add(change.operation, topic, would);
+            }
+            return None;
+        };
         let message = objection.message.clone();
         self.objections.add(change.operation, topic, objection);
         Some(message)

@@ -400,7 +400,7 @@ impl Front {
         let Some(mut request) = self.request.take() else {
             return Taken::Again;
         };
-        if !request.is_still_allowed(&mut client) {
+        if !request.is_still_allowed(&mut client, self.flowed > 0) {
             if self.flowed == 0 {
                 return Taken::Again;
             }
@@ -423,6 +423,7 @@ impl Front {
         client.allowed(request.api, request.seen.decisions());
         let asked = request.seen.asked();
         client.differed(request.api, request.seen.differences());
+        client.would_object(request.api, request.seen.objections());
         let owed = take_produce(&mut client, request.api, &head, body_bytes, silent, asked);
         drop(client);
         if let Some(expect) = owed {
@@ -532,8 +533,9 @@ impl Request {
         (read, step)
     }
 
-    /// Whether what was allowed when it was judged is allowed now.
-    fn is_still_allowed(&mut self, client: &mut super::client::Client) -> bool {
+    /// Whether what was allowed when it was judged is allowed now. `under_way`: the broker has a
+    /// part of it.
+    fn is_still_allowed(&mut self, client: &mut super::client::Client, under_way: bool) -> bool {
         client.refresh();
         if client.is_expired() || client.is_contested {
             return false;
@@ -541,7 +543,7 @@ impl Request {
         if client.snapshot.generation == self.generation {
             return true;
         }
-        let mut seen = self.seen.again();
+        let mut seen = self.seen.again(under_way);
         let allowed = self.topics.iter().all(|(topic, heads)| {
             let topic = match topic {
                 Topic::Name(name) => TopicRef::Name(name),

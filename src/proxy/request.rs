@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::client::Client;
-use super::judge::Decisions;
+use super::judge::{Decisions, Objections};
 use super::shadow::Differences;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Scan, TopicRef};
@@ -205,6 +205,15 @@ pub(super) struct Seen {
     rules: Option<Arc<ProduceRules>>,
     /// Whether those rules need a look into the records last seen.
     look: bool,
+    /// The current topic, if there are rules for what is produced to it that only observe.
+    observed: Option<ObservedTopic>,
+    /// Whether these need a look into the records last seen.
+    look_beside: bool,
+    /// What they would object to.
+    objections: Objections,
+    /// Whether the broker has a part of the request: what only observes may not ask for a look
+    /// that cannot be had any more.
+    under_way: bool,
     /// The acknowledgements that the request asks for.
     acks: i64,
     /// Topic ids that stand for nothing known here.
@@ -219,6 +228,12 @@ pub(super) struct Seen {
     differences: Differences,
 }
 
+/// A topic with rules that only observe.
+struct ObservedTopic {
+    name: Box<str>,
+    rules: Arc<ProduceRules>,
+}
+
 impl Seen {
     /// Nothing yet.
     pub fn new() -> Self {
@@ -226,6 +241,10 @@ impl Seen {
             check: None,
             rules: None,
             look: false,
+            observed: None,
+            look_beside: false,
+            objections: Objections::default(),
+            under_way: false,
             acks: 0,
             unknown: Vec::new(),
             plain: true,
@@ -246,14 +265,21 @@ impl Seen {
         std::mem::take(&mut self.differences)
     }
 
+    /// What topic rules that only observe would object to, now that the request is accepted.
+    pub fn objections(&mut self) -> Objections {
+        std::mem::take(&mut self.objections)
+    }
+
     /// The decisions that go into the audit log, now that the request is accepted.
     pub fn decisions(&mut self) -> Decisions {
         std::mem::take(&mut self.allowed)
     }
 
-    /// As at the begin of the topics, what their records have shown being known.
-    pub fn again(&self) -> Self {
+    /// As at the begin of the topics, what their records have shown being known. `under_way`: the
+    /// broker has a part of the request.
+    pub fn again(&self, under_way: bool) -> Self {
         Seen {
+            under_way,
             transactional: self.transactional,
             acks: self.acks,
             ..Seen::new()
@@ -264,7 +290,7 @@ impl Seen {
     /// look. A transaction needs WRITE on its id: seldom enough for the second pass.
     pub fn goes_on(&self, client: &Client) -> bool {
         let transaction = self.transactional && client.view.is_some();
-        let unread = self.check.is_some() || self.look;
+        let unread = self.check.is_some() || self.look || self.look_beside;
         self.plain && !transaction && self.unknown.is_empty() && !unread
     }
 
@@ -277,6 +303,8 @@ impl Seen {
     pub fn topic(&mut self, client: &mut Client, topic: TopicRef) {
         self.check = None;
         self.rules = None;
+        self.observed = None;
+        let observes = client.snapshot.observed_topic_rules.rules_produce();
         let known;
         let name = match topic {
             TopicRef::Name(name) => name,
@@ -288,8 +316,9 @@ impl Seen {
                 None => {
                     // Without rules and schemas nobody here needs the name.
                     let snapshot = &client.snapshot;
-                    let looked_into =
-                        !snapshot.schemas.is_empty() || snapshot.topic_rules.rules_produce();
+                    let looked_into = !snapshot.schemas.is_empty()
+                        || snapshot.topic_rules.rules_produce()
+                        || (observes && !self.under_way);
                     if client.view.is_some() || looked_into {
                         self.unknown.push(*id);
                     }
@@ -316,6 +345,11 @@ impl Seen {
         if allowed && client.snapshot.topic_rules.rules_produce() {
             self.rules = client.snapshot.topic_rules.produce(name);
         }
+        if allowed && observes {
+            let rules = client.snapshot.observed_topic_rules.produce(name);
+            let name = name.into();
+            self.observed = rules.map(|rules| ObservedTopic { name, rules });
+        }
     }
 
     /// The headers of a partition's records.
@@ -325,6 +359,29 @@ impl Seen {
         if let Some(rules) = &self.rules {
             self.plain &= rules.heads_pass(self.acks, summary);
             self.look |= rules.must_look(summary);
+        }
+        if let Some(ObservedTopic { name, rules }) = &self.observed {
+            let heads = match summary.magic_ok {
+                true => rules.check_heads(self.acks, summary),
+                false => Ok(()),
+            };
+            match heads {
+                Err(rejection) => self.objections.produced(name, &rejection),
+                Ok(()) => {
+                    let unclear = !summary.magic_ok || rules.must_look(summary);
+                    self.look_beside |= unclear && !self.under_way;
+                }
+            }
+        }
+    }
+
+    /// What only observes looks into records of which the heads say too little.
+    fn looked(&mut self, bytes: &[u8], scratch: &mut records::Scratch) {
+        if std::mem::take(&mut self.look_beside)
+            && let (Some(ObservedTopic { name, rules }), true) = (&self.observed, self.plain)
+            && let Err(rejection) = rules.check(self.acks, bytes, scratch)
+        {
+            self.objections.produced(name, &rejection);
         }
     }
 }
@@ -349,7 +406,10 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
         // What cannot be read is the broker's to refuse, unless it must be looked into here.
         match records::inspect(bytes) {
             Ok(summary) => self.seen.headers(&summary),
-            Err(_) => self.seen.plain &= self.seen.rules.is_none(),
+            Err(_) => {
+                self.seen.plain &= self.seen.rules.is_none();
+                self.seen.look_beside |= self.seen.observed.is_some();
+            }
         }
         if std::mem::take(&mut self.seen.look)
             && let (Some(rules), true) = (&self.seen.rules, self.seen.plain)
@@ -358,6 +418,7 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
             let checked = rules.check(acks, bytes, &mut self.client.scratch);
             self.seen.plain &= checked.is_ok();
         }
+        self.seen.looked(bytes, &mut self.client.scratch);
         if let (Some(check), true) = (&self.seen.check, self.seen.plain) {
             let outcome = check.check_batchset(bytes, &mut self.client.scratch);
             if outcome.warned.records > 0 {
@@ -407,6 +468,7 @@ fn glance_produce(
     client.allowed(api, seen.decisions());
     let silent = scanned.acks == 0;
     client.differed(api, seen.differences());
+    client.would_object(api, seen.objections());
     for (topic, found) in observed {
         client.would_reject(api, topic, found);
     }

@@ -392,7 +392,8 @@ impl Guard for Recorder<'_> {
         self.topics.name(id, self.topology)
     }
 
-    /// Topic rules are the same beside either set.
+    /// Topic rules are the same beside either set; those that only observe are asked behind those
+    /// in force.
     fn objection(&mut self, _topic: &str, _change: &Change<'_>) -> Option<String> {
         None
     }

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub schemas: SchemaSet,
     /// What topics and what is written to them must be, whoever asks.
     pub topic_rules: TopicRules,
+    /// Those that only observe, by themselves: asked where those in force object to nothing.
+    pub observed_topic_rules: TopicRules,
     /// Who may produce how much.
     pub quotas: Quotas,
     /// The same together with those that only observe; empty where none does.

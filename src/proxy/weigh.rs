@@ -13,14 +13,13 @@ use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
 use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
 use crate::clock;
-use crate::policy::model::Operation;
 use crate::schema::{self, BatchFault};
 use crate::session::asked::Asked;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
+use crate::topic_rules::Rejection;
 use crate::topic_rules::produce::Fault;
-use crate::topic_rules::{Objection, Rejection};
 use crate::wire::header::{self, RequestHeader};
 use crate::wire::tree::{self, Segments, StructNode};
 
@@ -207,6 +206,7 @@ fn judge(
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
     let mut broken = Objections::default();
+    let (mut would_change, mut would_break) = (Objections::default(), Objections::default());
     let rules_produce = api.key == PRODUCE && snapshot.topic_rules.rules_produce();
     let checks_produce = api.key == PRODUCE && !snapshot.schemas.is_empty();
     let acks = request_acks(api, request);
@@ -221,11 +221,7 @@ fn judge(
             verdict = produce::refuse_partitions(&mut question, |topic, bytes| {
                 let rules = snapshot.topic_rules.produce(topic)?;
                 let rejection = rules.check(acks, bytes, &mut scratch).err()?;
-                if let Some(rule) = rejection.rule.clone() {
-                    let message = rejection.message.clone();
-                    let objection = Objection { rule, message };
-                    broken.add(Operation::Write, topic, objection);
-                }
+                broken.produced(topic, &rejection);
                 Some(topic_refusal(rejection))
             });
         }
@@ -239,6 +235,18 @@ fn judge(
                 Some(refused)
             });
         }
+        // What is refused already, or is not even sent, is refused with these rules or without.
+        let beside = &snapshot.observed_topic_rules;
+        if verdict.is_ok() && api.key == PRODUCE && beside.rules_produce() {
+            produce::look_at_partitions(&mut question, |topic, bytes| {
+                let rules = beside.produce(topic);
+                let checked = rules.map(|rules| rules.check(acks, bytes, &mut scratch));
+                if let Some(Err(rejection)) = checked {
+                    would_break.produced(topic, &rejection);
+                }
+            });
+        }
+        let goes_on = verdict.is_ok();
         let mut judged = Judged {
             verdict,
             changed: question.changed || shown,
@@ -249,6 +257,10 @@ fn judge(
         };
         let unsupported = question.unsupported;
         judged.asked = judge.asked.take().unwrap_or_default();
+        if goes_on && !judge.observed.list.is_empty() {
+            judge.observed.without(&judge.objections);
+            would_change = judge.observed;
+        }
         let must_ask = judge.defaults.must_ask;
         (
             judged,
@@ -268,6 +280,8 @@ fn judge(
     client.objected(api, broken);
     client.allowed(api, allowed);
     client.differed(api, differences);
+    client.would_object(api, would_change);
+    client.would_object(api, would_break);
     for (topic, found) in observed {
         client.would_reject(api, topic, found);
     }

@@ -6,6 +6,7 @@ use regex::bytes::RegexBuilder;
 use super::spec::{Allowed, CreateSpec, NamePattern, ProduceSpec, Range, TopicSpec, Wanted};
 use crate::document::scalar::Literal;
 use crate::document::{Fields, Node, Value, did_you_mean};
+use crate::policy::mode::Mode;
 use crate::policy::parse::rule_ref;
 use crate::policy::topic_pattern::topic_pattern;
 use crate::problem::Problems;
@@ -34,9 +35,7 @@ pub fn topic_policy(name: &str, spec: &Node, problems: &mut Problems) -> Option<
 
 fn read(name: &str, spec: &Node, problems: &mut Problems) -> Option<TopicSpec> {
     let mut fields = Fields::of(spec, problems)?;
-    if let Some(mode) = fields.take("mode") {
-        mode.choice(&[("enforce", Some(())), ("observe", None)], problems);
-    }
+    Mode::take(&mut fields, problems);
     let topics = fields.require("topics", problems);
     let create = fields.take("create");
     let produce = fields.take("produce");

@@ -523,8 +523,8 @@ fn mistakes_are_told_with_their_place_and_what_to_do() {
         ),
         ("produce: {}", "`produce` without a rule"),
         (
-            "produce: {acks: all}, mode: observe",
-            "`observe` is not supported by this version",
+            "produce: {acks: all}, mode: observed",
+            "expected `enforce` or `observe`, got `observed`. did you mean `observe`?",
         ),
         (
             "mode: enforce",

@@ -29,5 +29,6 @@ mod shadow;
 mod support;
 mod tenants;
 mod topic_rules;
+mod topic_rules_on_trial;
 mod upstream;
 mod visible;

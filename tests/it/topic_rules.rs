@@ -20,7 +20,7 @@ use kordon::demo::client::{self, Client, Message, NOT_IDEMPOTENT, topic_name};
 use crate::passage::{SPLICED, on_the_way, unlike};
 use crate::support::*;
 
-const VIOLATION: i16 = 44;
+pub const VIOLATION: i16 = 44;
 
 const ALL_CODECS: [Compression; 5] = [
     Compression::None,
@@ -31,7 +31,7 @@ const ALL_CODECS: [Compression; 5] = [
 ];
 
 /// The usual policy, one about topics that begin with `open.`, and operators who may make any.
-fn policies(spec: &str) -> String {
+pub fn policies(spec: &str) -> String {
     format!(
         "{POLICY}---
 apiVersion: kordon/v1
@@ -55,18 +55,18 @@ fn lab(spec: &str) -> Lab {
     Lab::ruled(&policies(spec))
 }
 
-fn text(text: &str) -> StrBytes {
+pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn topic(name: &str, partitions: i32, replicas: i16) -> CreatableTopic {
+pub fn topic(name: &str, partitions: i32, replicas: i16) -> CreatableTopic {
     CreatableTopic::default()
         .with_name(topic_name(name))
         .with_num_partitions(partitions)
         .with_replication_factor(replicas)
 }
 
-fn with_config(topic: CreatableTopic, name: &str, value: &str) -> CreatableTopic {
+pub fn with_config(topic: CreatableTopic, name: &str, value: &str) -> CreatableTopic {
     let config = CreatableTopicConfig::default()
         .with_name(text(name))
         .with_value(Some(text(value)));
@@ -74,7 +74,7 @@ fn with_config(topic: CreatableTopic, name: &str, value: &str) -> CreatableTopic
 }
 
 /// Codes and messages by the topics' names, in the order of the answer's names.
-async fn create(
+pub async fn create(
     client: &mut Client,
     version: i16,
     topics: Vec<CreatableTopic>,
@@ -388,7 +388,7 @@ async fn configurations_are_altered_as_the_house_wants_them() {
     ]);
 }
 
-fn records(sizes: &[usize], codec: Compression, producer: client::Sequence) -> Bytes {
+pub fn records(sizes: &[usize], codec: Compression, producer: client::Sequence) -> Bytes {
     let values: Vec<_> = sizes.iter().map(|bytes| vec![b'.'; *bytes]).collect();
     let messages: Vec<Message> = values.iter().map(|value| message(value)).collect();
     client::batch(&messages, codec, producer).unwrap()
@@ -593,7 +593,7 @@ spec: {topics: [typed.a], value: {format: avro}}
 }
 
 /// The codes of one request's partitions.
-async fn large(raw: &mut Raw, acks: i16, parts: &[(&str, i32, Bytes)]) -> Vec<i16> {
+pub async fn large(raw: &mut Raw, acks: i16, parts: &[(&str, i32, Bytes)]) -> Vec<i16> {
     raw.send(&frame_of(9, 3, &produce(acks, parts))).await;
     let (_, answer) = raw.answer::<ProduceRequest>(9).await;
     let codes = parts

@@ -119,6 +119,23 @@ fn warnings_fail_only_when_strict() {
 }
 
 #[test]
+fn a_rule_beyond_the_boundary_of_its_tenant_is_told_where_the_boundary_is_in_force() {
+    let policy = POLICY.replace("User:a", "Tenant:shop");
+    let tenant = "apiVersion: kordon/v1\nkind: Tenant\nmetadata: {name: shop}\n\
+        spec: {boundary: {topics: [\"orders.*\"]}}\n";
+    let observing = tenant.replace("spec: {", "spec: {mode: observe, ");
+    let said = "DIR/a.yaml:4:1: warning: allows nothing: all of it is outside of `shop`'s \
+        boundary, DIR/a.yaml:9 [out-of-bounds]";
+    for (tenant, told) in [(tenant, true), (&observing, false)] {
+        let both = format!("{policy}---\n{tenant}");
+        let (shown, code) = printed(&[("a.yaml", &both)], Format::Text);
+        assert_eq!((shown.contains(said), code), (told, 0), "{shown}");
+        let wrong = shown.contains("nothing wrong");
+        assert_eq!(wrong, !told, "{shown}");
+    }
+}
+
+#[test]
 fn a_configuration_is_checked_with_its_policies_and_each_problem_once() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("policies")).unwrap();

@@ -91,6 +91,7 @@ fn what_observes_stands_apart_from_what_is_in_force() {
             "for: {tenant: shop}, limits: {produce: 1MiB/s}",
         ),
         observe("SchemaPolicy", "s", "topics: [t], value: {format: avro}"),
+        observe("TopicPolicy", "h", "topics: [t], create: {partitions: 6}"),
         observe(
             "SchemaPolicy",
             "w",
@@ -105,6 +106,7 @@ fn what_observes_stands_apart_from_what_is_in_force() {
 
     assert_eq!((guards.access.len(), guards.quotas.len()), (1, 0));
     assert_eq!(guards.observing.quotas.len(), 1);
+    assert_eq!((guards.topics.len(), guards.observing.topics.len()), (0, 1));
     let bounds: Vec<_> = { guards.tenants.iter() }
         .map(|t| (&*t.name, t.matches.len(), t.boundary.is_some()))
         .collect();
