@@ -211,8 +211,8 @@ pub(super) struct Seen {
     look_beside: bool,
     /// What they would object to.
     objections: Objections,
-    /// Whether the broker has a part of the request: what only observes may not ask for a look
-    /// that cannot be had any more.
+    /// Whether the broker has a part of the request: what only observes or warns may not ask for a
+    /// look that cannot be had any more.
     under_way: bool,
     /// The acknowledgements that the request asks for.
     acks: i64,
@@ -316,9 +316,10 @@ impl Seen {
                 None => {
                     // Without rules and schemas nobody here needs the name.
                     let snapshot = &client.snapshot;
-                    let looked_into = !snapshot.schemas.is_empty()
+                    let told = observes || !snapshot.schemas.is_empty();
+                    let looked_into = snapshot.schemas.refuses()
                         || snapshot.topic_rules.rules_produce()
-                        || (observes && !self.under_way);
+                        || (told && !self.under_way);
                     if client.view.is_some() || looked_into {
                         self.unknown.push(*id);
                     }
@@ -340,7 +341,8 @@ impl Seen {
         });
         self.plain &= allowed && !produce::is_internal(name);
         if allowed && !client.snapshot.schemas.is_empty() {
-            self.check = client.snapshot.schemas.topic(name);
+            let check = client.snapshot.schemas.topic(name);
+            self.check = check.filter(|check| check.refuses() || !self.under_way);
         }
         if allowed && client.snapshot.topic_rules.rules_produce() {
             self.rules = client.snapshot.topic_rules.produce(name);

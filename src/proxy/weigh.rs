@@ -213,7 +213,7 @@ fn judge(
     let (judged, denials, allowed, objections, must_ask, unsupported) = {
         let mut judge: Judge = client.judge();
         judge.defaults.has_asked = has_asked;
-        judge.needs_names = rules_produce || checks_produce;
+        judge.needs_names = rules_produce || (checks_produce && snapshot.schemas.refuses());
         judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
         let mut verdict = ask_row(&mut question);

@@ -229,6 +229,12 @@ pub struct TopicCheck {
 }
 
 impl TopicCheck {
+    /// Whether any of its policies refuses records, rather than to warn or to observe.
+    pub fn refuses(&self) -> bool {
+        let first = self.policies.first();
+        first.is_some_and(|policy| policy.on_violation == OnViolation::Reject)
+    }
+
     pub(super) fn new(topic: &str, mut policies: Vec<PolicyCheck>) -> Self {
         policies.sort_by_key(|p| match p.on_violation {
             OnViolation::Reject => 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::check::{Payload, PayloadCheck, PolicyCheck, TopicCheck};
 use super::directory::{Directory, Registered};
-use super::spec::{PayloadSpec, SchemaSpec, SubjectName};
+use super::spec::{OnViolation, PayloadSpec, SchemaSpec, SubjectName};
 use crate::policy::topic_pattern::{PerTopic, TopicPattern};
 use crate::problem::{Place, Problems};
 
@@ -45,6 +45,12 @@ impl SchemaSet {
     /// Whether there is no policy at all.
     pub fn is_empty(&self) -> bool {
         self.policies.is_empty()
+    }
+
+    /// Whether any policy refuses records, rather than to warn or to observe.
+    pub fn refuses(&self) -> bool {
+        let mut policies = self.policies.iter();
+        policies.any(|policy| policy.on_violation == OnViolation::Reject)
     }
 
     /// The registered schemas.

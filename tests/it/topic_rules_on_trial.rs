@@ -348,3 +348,57 @@ async fn a_frame_that_flows_when_a_rule_comes_on_trial_arrives() {
     let (_, answer) = raw.answer::<ProduceRequest>(9).await;
     assert_eq!(part(&answer, "new.big", 0).error_code, 0);
 }
+
+/// Schemas for the topics that begin with `open.` or `new.`, `said` of them: on trial or to warn.
+fn typed(said: &str) -> String {
+    format!(
+        "{}---
+apiVersion: kordon/v1
+kind: SchemaPolicy
+metadata: {{name: typed}}
+spec:
+  topics: [\"open.*\", \"new.*\"]
+  value: {{format: avro, encoding: confluent, subject: topic, check: id}}
+  {said}
+",
+        policies(NOTHING)
+    )
+}
+
+#[tokio::test]
+async fn schemas_that_refuse_nothing_give_up_no_frame_that_flows() {
+    for said in ["mode: observe", "onViolation: warn"] {
+        let lab = Lab::ruled(&policies(NOTHING));
+        let config = with_config(topic("new.big", 1, 1), "max.message.bytes", "67108864");
+        let told = create(&mut lab.app().await, 5, vec![config], false).await;
+        assert_eq!(told[0].1, 0);
+        let mut raw = on_the_way(&lab, "app").await;
+        let frame = frame_of(9, 3, &produce(-1, &[("new.big", 0, unlike(12 << 20, 0))]));
+        let (head, rest) = frame.split_at(8 << 20);
+        raw.send(head).await;
+        lab.reload(&typed(said));
+        raw.send(rest).await;
+        let (_, answer) = raw.answer::<ProduceRequest>(9).await;
+        assert_eq!(part(&answer, "new.big", 0).error_code, 0, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn schemas_that_refuse_nothing_need_no_name_where_no_rule_does() {
+    for (said, sent) in [
+        ("mode: observe", 1),
+        ("onViolation: warn", 1),
+        ("onViolation: reject", 0),
+    ] {
+        let lab = Lab::with(|setup| {
+            setup.more = "authorization: off\n".to_owned();
+            setup.policy = typed(said);
+        });
+        let before = lab.broker().requests(0);
+        let mut request = produce(1, &[("", 0, batch(&[b"x"]))]);
+        request.topic_data[0].topic_id = uuid::Uuid::from_u128(77);
+        let answer = lab.app().await.call(13, &request).await.unwrap();
+        assert_eq!(part(&answer, "", 0).error_code, 100, "{said}");
+        assert_eq!(lab.broker().requests(0) - before, sent, "{said}");
+    }
+}
