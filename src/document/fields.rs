@@ -72,11 +72,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether a key seems to be there under a wrong spelling, which is one mistake, not two.
+    /// Whether a key is there, or seems to be under a wrong spelling, which is one mistake, not
+    /// two. A key that was asked for is no misspelling of another.
     pub fn misspelt(&self, key: &'static str) -> bool {
-        self.entries
-            .iter()
-            .any(|e| did_you_mean(&e.key, [key].into_iter()).is_some())
+        self.entries.iter().any(|entry| {
+            let own = entry.key.as_str();
+            own == key
+                || (!self.known.contains(&own) && did_you_mean(own, [key].into_iter()).is_some())
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Rules to indexes: which rules can concern one subject at all, sorted by kind and name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::decide::{Cell, Grant, Index, Operations, View};
+use super::decide::{ByName, Cell, Grant, Index, Operations, View};
 use super::model::{ResourceKind, Subject};
 use super::rule::{AccessPolicy, Effect, NamePattern, Rule};
 use super::tenant::{Bounds, Tenant};
@@ -127,8 +127,8 @@ impl PolicySet {
 /// The patterns of one kind while they are being gathered.
 #[derive(Default)]
 struct Collected {
-    literals: HashMap<Box<str>, Cell>,
-    prefixes: HashMap<Box<str>, Cell>,
+    literals: ByName,
+    prefixes: ByName,
     all: Cell,
     denied: Operations,
 }

@@ -347,10 +347,14 @@ impl<'v> Found<'v> {
     }
 }
 
+/// Names to the rules about them. The names in it are the operator's, so nobody can choose many
+/// that collide; std's hasher took half of a decision.
+pub(super) type ByName = HashMap<Box<str>, Cell, foldhash::fast::RandomState>;
+
 /// The patterns of one kind of resource.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    literals: HashMap<Box<str>, Cell>,
+    literals: ByName,
     /// Sorted by name.
     prefixes: Vec<Prefix>,
     /// The pattern that matches every name.
@@ -370,7 +374,7 @@ struct Prefix {
 impl Index {
     /// `sorted` is in ascending order of its names, without duplicates.
     pub(super) fn new(
-        literals: HashMap<Box<str>, Cell>,
+        literals: ByName,
         sorted: Vec<(Box<str>, Cell)>,
         all: Cell,
         denied: Operations,
