@@ -1,6 +1,7 @@
 //! `kordon diff`: which decisions change between two sets of policies, by principal and resource.
 //! Compares what is decided, not what is written.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use super::policies;
 use crate::config::Guards;
 use crate::policy::compare::{self, Change};
 use crate::policy::model::{ResourceKind, RuleRef};
+use crate::policy::tenant::{Tenant, TenantMatch};
 use crate::problem::Problems;
 
 /// What the command is asked.
@@ -51,11 +53,53 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         check::write(&Report { problems, files }, options.format, out)?;
         return Ok(1);
     }
+    let moved = moved(&old.tenants, &new.tenants);
     match options.format {
-        Format::Text => write_text(&changes, out)?,
-        Format::Json => write_json(&changes, out)?,
+        Format::Text => write_text(&changes, &moved, out)?,
+        Format::Json => write_json(&changes, &moved, out)?,
     }
-    Ok(u8::from(!changes.is_empty()))
+    Ok(u8::from(!changes.is_empty() || !moved.is_empty()))
+}
+
+/// A tenant to which others may belong than before: what its members may do is compared as for
+/// any tenant, but who they are depends on what each brings.
+struct Moved {
+    tenant: String,
+    old: Option<RuleRef>,
+    new: Option<RuleRef>,
+}
+
+/// The tenants whose `match` says something else in the two sets, in any order of its items.
+fn moved(old: &[Tenant], new: &[Tenant]) -> Vec<Moved> {
+    let find = |set: &[Tenant], name: &str| -> (Vec<TenantMatch>, Option<RuleRef>) {
+        let Some(tenant) = set.iter().find(|tenant| tenant.name == name) else {
+            return (Vec::new(), None);
+        };
+        let items = tenant.matches.iter().cloned().map(|item| match item {
+            TenantMatch::Claims(mut claims) => {
+                claims.sort();
+                TenantMatch::Claims(claims)
+            }
+            other => other,
+        });
+        (items.collect(), Some(tenant.at.clone()))
+    };
+    let names: BTreeSet<&str> = (old.iter().chain(new))
+        .map(|tenant| tenant.name.as_str())
+        .collect();
+    let compared = names.into_iter().filter_map(|name| {
+        let (before, old) = find(old, name);
+        let (after, new) = find(new, name);
+        let within =
+            |some: &[TenantMatch], all: &[TenantMatch]| some.iter().all(|m| all.contains(m));
+        let same = within(&before, &after) && within(&after, &before);
+        (!same).then(|| Moved {
+            tenant: name.to_owned(),
+            old,
+            new,
+        })
+    });
+    compared.collect()
 }
 
 fn side(guards: &Guards) -> compare::Side<'_> {
@@ -65,21 +109,29 @@ fn side(guards: &Guards) -> compare::Side<'_> {
     }
 }
 
-fn write_text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
-    for change in changes {
-        writeln!(out, "{}", printable(&line(change)))?;
-        let sides = [("old", &change.old), ("new", &change.new)];
-        for (side, rule) in sides {
-            let rule = rule
-                .as_ref()
-                .map_or("no rule".to_owned(), RuleRef::to_string);
+fn write_text(changes: &[Change], moved: &[Moved], out: &mut dyn Write) -> io::Result<()> {
+    let sides = |old, new, none: &str, out: &mut dyn Write| -> io::Result<()> {
+        for (side, rule) in [("old", old), ("new", new)] {
+            let rule: &Option<RuleRef> = rule;
+            let rule = rule.as_ref().map_or(none.to_owned(), RuleRef::to_string);
             writeln!(out, "  {side}: {}", printable(&rule))?;
         }
+        Ok(())
+    };
+    for Moved { tenant, old, new } in moved {
+        let line = format!("changed: who belongs to the tenant `{tenant}`");
+        writeln!(out, "{}", printable(&line))?;
+        sides(old, new, "no such tenant", out)?;
+    }
+    for change in changes {
+        writeln!(out, "{}", printable(&line(change)))?;
+        sides(&change.old, &change.new, "no rule", out)?;
     }
     let gained = changes.iter().filter(|c| c.gained).count();
     let lost = changes.len() - gained;
     match changes.is_empty() {
-        true => writeln!(out, "every decision stays"),
+        true if moved.is_empty() => writeln!(out, "every decision stays"),
+        true => writeln!(out, "every decision about the members of a tenant stays"),
         false => writeln!(
             out,
             "{}: {gained} gained, {lost} lost",
@@ -122,14 +174,22 @@ fn line(change: &Change) -> String {
     out
 }
 
-fn write_json(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
+fn write_json(changes: &[Change], moved: &[Moved], out: &mut dyn Write) -> io::Result<()> {
     let list: Vec<Value> = changes.iter().map(change_json).collect();
+    let tenants = moved.iter().map(|Moved { tenant, old, new }| {
+        json!({
+            "tenant": tenant,
+            "old": policies::rule_json(old.as_ref()),
+            "new": policies::rule_json(new.as_ref()),
+        })
+    });
     let gained = changes.iter().filter(|c| c.gained).count();
     let whole = json!({
-        "differs": !changes.is_empty(),
+        "differs": !changes.is_empty() || !moved.is_empty(),
         "gained": gained,
         "lost": changes.len() - gained,
         "changes": list,
+        "tenants": tenants.collect::<Vec<_>>(),
     });
     serde_json::to_writer_pretty(&mut *out, &whole)?;
     writeln!(out)

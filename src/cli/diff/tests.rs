@@ -182,3 +182,34 @@ fn what_observes_is_no_difference() {
     let (out, code) = diff(&old, &format!("{old}{observing}"), Format::Text);
     assert_eq!((&*out, code), ("every decision stays\n", 0));
 }
+
+#[test]
+fn whom_a_tenant_takes_in_is_a_difference() {
+    let tenant = |items: &str| {
+        format!(
+            "---\napiVersion: kordon/v1\nkind: Tenant\nmetadata: {{name: corallum}}\n\
+             spec: {{match: {{any: [{items}]}}}}\n"
+        )
+    };
+    let rules = of("Tenant:corallum", &["allow: [Read], topics: [t]"]);
+    let (claim, user) = ("{claim: {a: x, b: y}}", "{principal: \"User:corallum-*\"}");
+    let old = format!("{rules}{}", tenant(&format!("{claim}, {user}")));
+    // Another order says the same.
+    let same = tenant(&format!("{user}, {{claim: {{b: y, a: x}}}}"));
+    let (said, code) = diff(&old, &format!("{rules}{same}"), Format::Text);
+    assert_eq!((said.as_str(), code), ("every decision stays\n", 0));
+    let new = format!("{rules}{}", tenant(claim));
+    let (said, code) = diff(&old, &new, Format::Text);
+    assert_eq!(
+        said,
+        "changed: who belongs to the tenant `corallum`\n  old: old.yaml:13\n  new: new.yaml:13\n\
+         every decision about the members of a tenant stays\n"
+    );
+    assert_eq!(code, 1);
+    let (said, code) = diff(&old, &rules, Format::Json);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((said["differs"].as_bool(), code), (Some(true), 1));
+    assert_eq!(said["tenants"][0]["tenant"], "corallum");
+    assert_eq!(said["tenants"][0]["new"], Value::Null);
+    assert_eq!(said["tenants"][0]["old"]["line"], 13);
+}
