@@ -52,6 +52,17 @@ impl Socket {
         Socket { stream, next: 1 }
     }
 
+    /// Whether the peer has not closed.
+    pub fn is_open(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        match seen {
+            Ok(bytes) => bytes > 0,
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Connects and authenticates by SASL/PLAIN, the password being the name.
     pub fn open_as(addr: &str, user: &str) -> Socket {
         Socket::open(addr).log_in(user)
