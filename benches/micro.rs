@@ -2,6 +2,7 @@
 //! lowest, middle and highest of several measured stretches. No framework: the pieces take
 //! between ten nanoseconds and a few microseconds, and a stretch of many is timed as one.
 
+use std::alloc::System;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -29,6 +30,11 @@ use kordon::principal::{Principal, Proof};
 use kordon::wire::header::{RequestHeader, peek};
 use kordon::wire::records::{batches, inspect};
 use kordon::wire::walk::{Nothing, walk};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+/// Counts what a decision allocates.
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -261,12 +267,19 @@ fn policy(count: usize, prefixes: usize) -> Outcome<()> {
         ("no rule", "elsewhere.events".to_owned()),
     ];
     for (what, name) in names {
+        let decide = || {
+            let name = black_box(name.as_str());
+            black_box(view.decide(Operation::Write, ResourceKind::Topic, name));
+        };
+        let region = Region::new(GLOBAL);
+        decide();
+        let change = region.change();
+        if change.allocations + change.reallocations > 0 {
+            return Err(format!("a decision by {what} allocates: {change:?}").into());
+        }
         bench(
             &format!("policy: {count} rules, {prefixes} prefixes, decided by {what}"),
-            || {
-                let name = black_box(name.as_str());
-                black_box(view.decide(Operation::Write, ResourceKind::Topic, name));
-            },
+            decide,
         );
     }
     Ok(())
