@@ -33,6 +33,7 @@ use crate::telemetry::audit::{Entry, Resource, Verdict};
 use crate::telemetry::{
     ConnectionMetrics, DropCause, Outcome, Reason, ShadowSet, ViolationAction, Would,
 };
+use crate::topic_rules::Objection;
 use crate::wire::records::Scratch;
 
 /// See the module.
@@ -381,45 +382,49 @@ impl<'p> Client<'p> {
     /// topic, for its value or key.
     pub fn would_reject(&mut self, api: &'static crate::apis::Api, topic: String, found: Observed) {
         let (records, detail, rule) = found;
-        let metrics = &self.metrics;
-        metrics.schema_violations(ViolationAction::Observe, records);
-        metrics.would(api.key, Would::Deny, ShadowSet::Observe, 1);
-        if self.difference_sampler.takes() {
-            let kind = ResourceKind::Topic;
-            self.proxy.audit.differs(Entry {
-                api: Some(api.name),
-                operation: Some(Operation::Write),
-                resource: Some(Resource { kind, name: topic }),
-                verdict: Verdict::Would(Would::Deny, ShadowSet::Observe),
-                reason: Reason::Value,
-                detail: Some(detail),
-                rule: Some(rule),
-                ..self.entry()
-            });
+        self.metrics
+            .schema_violations(ViolationAction::Observe, records);
+        let objection = Objection {
+            rule,
+            message: detail,
+        };
+        self.observed(api, Operation::Write, topic, Reason::Value, objection);
+    }
+
+    /// Counts and tells what a policy that only observes would have refused of a topic.
+    fn observed(
+        &mut self,
+        api: &'static crate::apis::Api,
+        operation: Operation,
+        name: String,
+        reason: Reason,
+        objection: Objection,
+    ) {
+        let (would, set) = (Would::Deny, ShadowSet::Observe);
+        self.metrics.would(api.key, would, set, 1);
+        if !self.difference_sampler.takes() {
+            return;
         }
+        let kind = ResourceKind::Topic;
+        self.proxy.audit.differs(Entry {
+            api: Some(api.name),
+            operation: Some(operation),
+            resource: Some(Resource { kind, name }),
+            verdict: Verdict::Would(would, set),
+            reason,
+            detail: Some(objection.message),
+            rule: Some(objection.rule),
+            ..self.entry()
+        });
     }
 
     /// Records what topic rules that only observe would object to.
     pub fn would_object(&mut self, api: &'static crate::apis::Api, objections: Objections) {
-        let (would, set) = (Would::Deny, ShadowSet::Observe);
         for (operation, name, objection) in objections.list {
-            self.metrics.would(api.key, would, set, 1);
-            if !self.difference_sampler.takes() {
-                continue;
-            }
-            let kind = ResourceKind::Topic;
-            self.proxy.audit.differs(Entry {
-                api: Some(api.name),
-                operation: Some(operation),
-                resource: Some(Resource { kind, name }),
-                verdict: Verdict::Would(would, set),
-                reason: Reason::TopicRules,
-                detail: Some(objection.message),
-                rule: Some(objection.rule),
-                ..self.entry()
-            });
+            self.observed(api, operation, name, Reason::TopicRules, objection);
         }
         if objections.more > 0 {
+            let (would, set) = (Would::Deny, ShadowSet::Observe);
             self.metrics.would(api.key, would, set, objections.more);
             let audit = &self.proxy.audit;
             audit.drop_lines(DropCause::Request, objections.more);

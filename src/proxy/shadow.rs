@@ -196,7 +196,7 @@ pub fn of_request(
         return found;
     };
     let (topics, topology) = (&mut client.topics, &client.proxy.cluster.topology);
-    let mut run = |view| {
+    let run = |view: &View| {
         let mut copy = request.clone();
         let mut guard = Recorder::new(view, topics, topology);
         let mut question = Question::new(api, version, &mut copy, &mut guard);
@@ -208,15 +208,7 @@ pub fn of_request(
             ..guard.run
         }
     };
-    let in_force = run(view);
-    for set in &client.beside {
-        compare(
-            set.which,
-            (&in_force, view),
-            (&run(&set.view), &set.view),
-            &mut found,
-        );
-    }
+    compare_all(&client.beside, view, run, &mut found);
     found
 }
 
@@ -234,7 +226,7 @@ pub fn of_answer(
         return found;
     };
     let (topics, topology) = (&mut client.topics, &client.proxy.cluster.topology);
-    let mut run = |view| {
+    let run = |view: &View| {
         let mut copy = response.clone();
         let mut guard = Recorder {
             sees_too: true,
@@ -250,19 +242,25 @@ pub fn of_answer(
             ..guard.run
         }
     };
-    let in_force = run(view);
-    for set in &client.beside {
-        compare(
-            set.which,
-            (&in_force, view),
-            (&run(&set.view), &set.view),
-            &mut found,
-        );
-    }
+    compare_all(&client.beside, view, run, &mut found);
     if let Some(found) = &mut found.0 {
         found.list.retain(|one| !told.contains(&about(one)));
     }
     found
+}
+
+/// Runs the judgement by the set in force, then by each of the others, and compares.
+fn compare_all(
+    beside: &[Beside],
+    view: &View,
+    mut run: impl FnMut(&View) -> Run,
+    found: &mut Differences,
+) {
+    let in_force = run(view);
+    for set in beside {
+        let other = run(&set.view);
+        compare(set.which, (&in_force, view), (&other, &set.view), found);
+    }
 }
 
 /// What one set refuses of a request.
