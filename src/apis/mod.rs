@@ -174,6 +174,15 @@ impl Api {
         self.layout()
             .is_some_and(|l| has_role(&l.request.body, Role::TopicId, version))
     }
+
+    /// Whether the answers of `version` that are filtered name topics by id alone.
+    pub fn filters_by_topic_id(&self, version: i16) -> bool {
+        let layout = self.layout().filter(|_| self.filter.is_some());
+        layout.is_some_and(|l| {
+            has_role(&l.response.body, Role::TopicId, version)
+                && !has_role(&l.response.body, Role::TopicName, version)
+        })
+    }
 }
 
 /// Whether any field of `nested` in `version` has the role.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::apis::lens::TopicIds;
 use crate::apis::{Guard, InForce};
 use crate::policy::View;
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
@@ -12,6 +13,8 @@ use crate::telemetry::audit::allows::Sampler;
 use crate::topic_rules::{Change, Count, Defaults, Objection, Rejection, TopicRules};
 use crate::upstream::defaults::Known;
 use crate::upstream::{Cluster, Topology};
+use crate::wire::layout::Message;
+use crate::wire::walk::walk_prefix;
 
 /// Most refusals of one request that are remembered one by one, and most allowed decisions.
 pub const DECISIONS_MAX: usize = 256;
@@ -183,6 +186,21 @@ impl TopicNames {
         }
         self.0.insert(*id, Arc::clone(&name));
         Some(name)
+    }
+
+    /// Topic ids of a message that stand for nothing known here; of a body that cannot be read,
+    /// those before that.
+    pub fn unknown(
+        &mut self,
+        message: &Message,
+        version: i16,
+        body: &[u8],
+        topology: &Topology,
+    ) -> Vec<[u8; 16]> {
+        let mut ids = TopicIds::default();
+        let _ = walk_prefix(message, version, body, &mut ids);
+        ids.found.retain(|id| self.name(id, topology).is_none());
+        ids.found
     }
 }
 

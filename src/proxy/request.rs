@@ -151,16 +151,12 @@ fn glance_other(
 
 /// Topic ids of a request that stand for nothing known here.
 fn unknown_ids(client: &mut Client, api: &Api, version: i16, body: &[u8]) -> Vec<[u8; 16]> {
-    let Some(layout) = api.layout() else {
-        return Vec::new();
-    };
-    let mut ids = apis::lens::TopicIds::default();
-    // A body that cannot be walked is refused by the second pass.
-    let _ = crate::wire::walk::walk_prefix(&layout.request, version, body, &mut ids);
+    let message = api.layout().map(|layout| &layout.request);
     let topology = &client.proxy.cluster.topology;
-    let topics = &mut client.topics;
-    ids.found.retain(|id| topics.name(id, topology).is_none());
-    ids.found
+    // A body that cannot be walked is refused by the second pass.
+    message.map_or_else(Vec::new, |message| {
+        client.topics.unknown(message, version, body, topology)
+    })
 }
 
 /// What an answer needs.

@@ -30,6 +30,25 @@ pub struct Unreadable {
     pub what: WireError,
 }
 
+/// Topic ids in an answer by which its filter is to decide, and that stand for nothing known here:
+/// somebody else's topic, most often, that this proxy has not met. `frame` is without its prefix.
+pub fn unknown_ids(client: &mut Client, expect: &Expect, frame: &[u8]) -> Vec<[u8; 16]> {
+    let (api, version) = (expect.api, expect.asked_version);
+    let judged = client.view.is_some() || !client.beside.is_empty();
+    let Some(layout) = api.layout().filter(|_| judged) else {
+        return Vec::new();
+    };
+    let flexible = api.response_header_flexible(version);
+    match header::read_response(frame, flexible) {
+        Ok((_, at)) if api.filters_by_topic_id(version) => {
+            let (body, topology) = (&frame[at..], &client.proxy.cluster.topology);
+            let topics = &mut client.topics;
+            topics.unknown(&layout.response, version, body, topology)
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Rewrites a whole answer; `frame` is without its prefix, the result has one.
 pub fn whole(
     client: &mut Client,

@@ -276,6 +276,7 @@ impl Pump<'_, '_, '_> {
         }
         self.complete(PREFIX_BYTES + length).await?;
         self.flush().await?;
+        self.resolve(length).await?;
         self.buffer.advance(PREFIX_BYTES);
         let frame = self.buffer.split_to(length).freeze();
         let Some(Owed::Broker(mut expect)) = self.pop() else {
@@ -287,6 +288,28 @@ impl Pump<'_, '_, '_> {
             self.send(segment).await?;
         }
         self.finished(&expect);
+        Ok(())
+    }
+
+    /// Learns the topics that the answer at the front of the buffer names by id, if it is filtered
+    /// by them. One that is left out because nobody could be asked would look to its group like
+    /// one without an offset: then rather no answer.
+    async fn resolve(&mut self, length: usize) -> Result<(), Broken> {
+        let link = self.link;
+        let unknown = match link.inflight.borrow().front() {
+            Some(Owed::Broker(expect)) => {
+                let frame = &self.buffer[PREFIX_BYTES..PREFIX_BYTES + length];
+                response::unknown_ids(&mut link.client.borrow_mut(), expect, frame)
+            }
+            _ => return Ok(()),
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let proxy = link.client.borrow().proxy;
+        let asked = proxy.cluster.resolve_topics(&unknown).await;
+        asked.map_err(|error| Broken::Unreadable(format!("topics in an answer: {error}")))?;
+        link.client.borrow_mut().refresh();
         Ok(())
     }
 

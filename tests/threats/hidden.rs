@@ -169,6 +169,47 @@ pub fn t02_a_topic_made_anew_is_judged_by_its_new_id(stage: &mut Stage) {
     assert!(gone != 0 && foreign != 0, "{gone} {foreign}");
 }
 
+/// Row 2. Offsets of all topics of a group, where the answer names topics by id alone: what was
+/// made a moment ago, and not through the proxy, is neither missing nor shown to others.
+pub fn t02_offsets_of_a_new_topic_are_its_readers(stage: &mut Stage) {
+    let mut attacker = stage.client("attacker");
+    for topics in [["a.made", "v.made"], ["a.made2", "v.made2"]] {
+        stage.create(&topics);
+        let mut commit = request(8);
+        commit.set_text("GroupId", Some("a.group"));
+        for topic in topics {
+            let mut element = commit.element("Topics");
+            element.set_text("Name", Some(topic));
+            let mut partition = element.element("Partitions");
+            partition.set_int("CommittedOffset", 1);
+            element.structs_mut("Partitions").push(partition);
+            commit.structs_mut("Topics").push(element);
+        }
+        let mut harness = stage.harness();
+        until(|| {
+            let answer = harness.call(8, 9, &commit);
+            let mut topics = answer.structs("Topics").iter();
+            let fine = topics.all(|t| t.structs("Partitions")[0].int("ErrorCode") == 0);
+            fine.then_some(())
+        });
+        let mut ask = offset_fetch([0; 16]);
+        ask.structs_mut("Groups")[0].set("Topics", Node::Structs(None));
+        let ids = |socket: &mut Socket| -> Vec<[u8; 16]> {
+            let answer = socket.call(9, 10, &ask);
+            let topics = answer.structs("Groups")[0].structs("Topics").iter();
+            topics.map(|t| t.uuid("TopicId")).collect()
+        };
+        let [own, foreign] = topics.map(|topic| stage.id(Side::Kordon, topic));
+        let found = ids(&mut stage.direct());
+        assert!(found.contains(&own) && found.contains(&foreign));
+        let found = ids(&mut attacker);
+        assert!(
+            found.contains(&own) && !found.contains(&foreign),
+            "{found:?}"
+        );
+    }
+}
+
 /// Row 14. The broker creates what it is asked for; the attacker may describe `see.*` only.
 pub fn t14_asking_for_a_topic_does_not_make_it(stage: &mut Stage) {
     let ask = |topics: &[String]| {

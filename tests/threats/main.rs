@@ -47,6 +47,7 @@ macro_rules! tests {
 const TESTS: &[(&str, Test)] = tests![
     hidden::t01_a_foreign_topic_id_opens_nothing,
     hidden::t02_a_topic_made_anew_is_judged_by_its_new_id,
+    hidden::t02_offsets_of_a_new_topic_are_its_readers,
     protocol::t03_keys_that_nobody_knows_end_the_connection,
     protocol::t04_versions_that_are_not_offered_end_the_connection,
     protocol::t05_nothing_passes_before_a_good_token,
