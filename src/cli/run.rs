@@ -117,7 +117,6 @@ fn wait_for_signals(running: &Running) -> std::io::Result<()> {
 pub struct Running {
     proxy: Arc<Proxy>,
     readiness: Readiness,
-    watched: Arc<Watched>,
     watch: Option<Watch>,
     doors: Doors,
     control: Option<JoinHandle<()>>,
@@ -232,8 +231,7 @@ impl Running {
         let readiness = Readiness::new();
         readiness.not_ready(NO_BROKERS);
         let watched = Watched::new(units, Arc::clone(&proxy), readiness.clone());
-        let watched = Arc::new(watched);
-        let watch = match Watch::start(Arc::clone(&watched)) {
+        let watch = match Watch::start(watched) {
             Ok(watch) => watch,
             Err(error) => {
                 problems.error_without_place(format!("cannot start a thread: {error}"));
@@ -277,7 +275,6 @@ impl Running {
         Ok(Running {
             proxy,
             readiness,
-            watched,
             watch: Some(watch),
             doors,
             control: Some(control),
@@ -291,7 +288,7 @@ impl Running {
     /// anew. What cannot be made stays as it was, and the log, `/readyz` and a metric say so.
     pub fn reload(&self) {
         self.proxy.audit.reopen();
-        self.watched.look(true);
+        self.watch.iter().for_each(Watch::again);
     }
 
     /// Stops accepting, lets connections finish what they owe, and ends.
