@@ -129,13 +129,13 @@ impl Running {
     /// Reads the configuration and everything it names, and starts to serve. All mistakes are
     /// returned at once.
     pub fn start(path: &Path) -> Result<Running, Problems> {
-        let (config, guards, mut problems) = Config::load_with_guards(path);
+        let (config, mut guards, mut problems) = Config::load_with_guards(path);
         let Some(config) = config.filter(|_| !problems.has_errors()) else {
             return Err(problems);
         };
         let config = Arc::new(config);
         // Before the files are read, so that a change meanwhile is noticed.
-        let units = units::units(&config);
+        let units = units::units(&config, guards.take_known());
         let snapshot = snapshot(&config, guards, 1, None, &mut problems);
         let (doors, changes) = listen::doors();
         let users = UserTables::load(&config, &mut problems);

@@ -109,7 +109,7 @@ impl PolicySet {
         let mut order = 0;
         let policies = class.policies.iter();
         for policy in policies.filter_map(|at| self.policies.get(*at as usize)) {
-            for rule in &policy.rules {
+            for rule in policy.rules.iter() {
                 order += 1;
                 collect(rule, order, subject, &mut kinds);
             }

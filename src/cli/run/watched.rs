@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,7 +32,7 @@ const NICE: i32 = 10;
 /// How often files that change while they are read are read again before the next wake-up.
 const ATTEMPTS: usize = 4;
 
-type Rebuild = Box<dyn Fn(&Proxy, &mut Problems) + Send>;
+type Rebuild = Box<dyn FnMut(&Proxy, &mut Problems) + Send>;
 
 /// Files, and what is made of them.
 pub(super) struct Unit {
@@ -52,7 +51,7 @@ impl Unit {
         what: Reloaded,
         subject: impl Into<String>,
         paths: Vec<PathBuf>,
-        rebuild: impl Fn(&Proxy, &mut Problems) + Send + 'static,
+        rebuild: impl FnMut(&Proxy, &mut Problems) + Send + 'static,
     ) -> Unit {
         Unit {
             what,
@@ -145,15 +144,13 @@ impl Watched {
 enum Wake {
     /// Some file has changed, and perhaps not the last.
     Change,
-    /// All is to be made again.
-    Again,
+    /// All is to be made again, changed or not, and this is told when it has been.
+    Again(SyncSender<()>),
     Stop,
 }
 
 /// The thread that looks.
 pub(super) struct Watch {
-    /// Everything is to be made again, changed or not.
-    is_forced: Arc<AtomicBool>,
     wake: SyncSender<Wake>,
     thread: JoinHandle<()>,
 }
@@ -162,23 +159,19 @@ impl Watch {
     /// Starts it.
     pub(super) fn start(watched: Watched) -> std::io::Result<Watch> {
         let (wake, woken) = sync_channel(1);
-        let is_forced = Arc::new(AtomicBool::new(false));
-        let (forced, waker) = (Arc::clone(&is_forced), wake.clone());
+        let waker = wake.clone();
         let thread = std::thread::Builder::new()
             .name("watch".into())
-            .spawn(move || run(watched, &forced, waker, &woken))?;
-        Ok(Watch {
-            is_forced,
-            wake,
-            thread,
-        })
+            .spawn(move || run(watched, waker, &woken))?;
+        Ok(Watch { wake, thread })
     }
 
-    /// Has everything made again, changed or not.
+    /// Has everything made again, changed or not, and waits for that.
     pub(super) fn again(&self) {
-        self.is_forced.store(true, Ordering::Relaxed);
-        // Full: the thread is about to look.
-        let _ = self.wake.try_send(Wake::Again);
+        let (done, told) = sync_channel(1);
+        if self.wake.send(Wake::Again(done)).is_ok() {
+            let _ = told.recv();
+        }
     }
 
     /// Ends it, and waits for that.
@@ -189,14 +182,10 @@ impl Watch {
     }
 }
 
-fn run(
-    mut watched: Watched,
-    is_forced: &AtomicBool,
-    waker: SyncSender<Wake>,
-    woken: &Receiver<Wake>,
-) {
+fn run(mut watched: Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
     give_way();
     let mut kernel = Kernel::new(waker);
+    let mut asked: Option<SyncSender<()>> = None;
     loop {
         let mut wait = POLL;
         if std::mem::take(&mut watched.has_changed) {
@@ -204,11 +193,21 @@ fn run(
             // What came before the watch was in place: looked at again, and soon.
             wait = QUIET;
         }
-        watched.look(is_forced.swap(false, Ordering::Relaxed));
-        match woken.recv_timeout(wait) {
-            Ok(Wake::Change) if settle(woken) => {}
-            Ok(Wake::Again) | Err(RecvTimeoutError::Timeout) => {}
-            _ => return,
+        watched.look(asked.is_some());
+        if let Some(asked) = asked.take() {
+            // Who asked may have gone.
+            let _ = asked.send(());
+        }
+        let wake = match woken.recv_timeout(wait) {
+            Ok(Wake::Change) => settle(woken),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Wake::Stop),
+            Ok(wake) => Some(wake),
+        };
+        match wake {
+            Some(Wake::Stop) => return,
+            Some(Wake::Again(done)) => asked = Some(done),
+            Some(Wake::Change) | None => {}
         }
     }
 }
@@ -226,15 +225,16 @@ fn give_way() {
     }
 }
 
-/// Waits until a change is over; `false`: the thread is to end.
-fn settle(woken: &Receiver<Wake>) -> bool {
+/// Waits until a change is over, or for what is not to wait for that.
+fn settle(woken: &Receiver<Wake>) -> Option<Wake> {
     let begun = clock::now();
     loop {
         let left = DELAY_MAX.saturating_sub(since(begun));
         match woken.recv_timeout(QUIET.min(left)) {
             Ok(Wake::Change) if since(begun) < DELAY_MAX => {}
-            Ok(Wake::Change | Wake::Again) | Err(RecvTimeoutError::Timeout) => return true,
-            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Wake::Change) | Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => return Some(Wake::Stop),
+            Ok(wake) => return Some(wake),
         }
     }
 }
