@@ -140,8 +140,8 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         other => other?,
     }
     refuse_partitions(q, |_, records| {
-        let control = records::inspect(records).is_ok_and(|summary| summary.control);
-        control.then(|| Refused {
+        let (heads, _) = records::heads(records);
+        heads.control.then(|| Refused {
             code: INVALID_RECORD,
             message: Some("clients cannot write control batches".into()),
             records: Vec::new(),
@@ -156,7 +156,7 @@ fn any_transactional(request: &StructNode) -> bool {
         .any(|partition| {
             partition
                 .bytes("Records")
-                .is_some_and(|r| records::inspect(r).is_ok_and(|summary| summary.transactional))
+                .is_some_and(|r| records::heads(r).0.transactional)
         })
 }
 

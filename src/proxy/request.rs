@@ -401,11 +401,13 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
     }
 
     fn records(&mut self, bytes: &'b [u8]) {
-        // What cannot be read is the broker's to refuse, unless it must be looked into here.
-        match records::inspect(bytes) {
-            Ok(summary) => self.seen.headers(&summary),
-            Err(_) => {
-                self.seen.plain &= self.seen.rules.is_none();
+        // What cannot be read is the broker's to refuse, unless it must be looked into here. What
+        // stands before it may be taken.
+        match records::heads(bytes) {
+            (heads, None) => self.seen.headers(&heads),
+            (heads, Some(_)) => {
+                self.seen.plain &= self.seen.rules.is_none() && !heads.control;
+                self.seen.transactional |= heads.transactional;
                 self.seen.look_beside |= self.seen.observed.is_some();
             }
         }

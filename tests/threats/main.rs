@@ -70,6 +70,7 @@ const TESTS: &[(&str, Test)] = tests![
     reading::t19_a_group_is_joined_by_its_exact_name,
     reading::t20_a_regular_expression_needs_every_topic,
     writing::t21_transactions_of_others_are_theirs,
+    writing::t21_a_batch_that_is_cut_off_hides_no_transaction,
     writing::t22_no_client_writes_control_batches_or_markers,
     writing::t23_bombs_wrong_codecs_and_old_formats_are_refused,
     writing::t24_a_batch_is_what_its_header_says_and_arrives_unchanged,
