@@ -3,7 +3,7 @@
 use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
 use super::lens::{Answered, Question, Refusal, mirror, topic_of};
 use super::rules;
-use crate::policy::model::{Operation, ResourceKind};
+use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
 /// DESCRIBE on each group, DESCRIBE on each topic. A group that is refused says so as a whole;
@@ -197,7 +197,6 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
 /// Groups that may not be described are not listed. (A broker shows everything to who may
 /// describe the cluster.)
 pub(super) fn filter_list_groups(a: &mut Answered) {
-    use crate::policy::model::CLUSTER_NAME;
     if a.guard
         .sees(Operation::Describe, ResourceKind::Cluster, CLUSTER_NAME)
     {
@@ -226,31 +225,39 @@ pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// As for consumer groups, over every topic of the topology; then the topic rules.
+/// As for consumer groups, over every topic of the topology. The broker makes those of its internal
+/// topics that are missing, and for the proxy's identity: each needs CREATE, there or not, since
+/// nobody here knows whether it is (threat 14). Then the topic rules.
 pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
     let Some(topology) = q.request.nested("Topology") else {
         return Ok(());
     };
     let mut names = Vec::new();
+    let mut internal = Vec::new();
     let mut regex = false;
     for part in topology.structs("Subtopologies") {
         names.extend(part.texts("SourceTopics").map(str::to_owned));
         names.extend(part.texts("RepartitionSinkTopics").map(str::to_owned));
         for array in ["RepartitionSourceTopics", "StateChangelogTopics"] {
             let topics = part.structs(array).iter();
-            names.extend(topics.map(|t| t.text("Name").unwrap_or_default().to_owned()));
+            internal.extend(topics.map(|t| t.text("Name").unwrap_or_default().to_owned()));
         }
         regex |= part.texts("SourceTopicRegex").next().is_some();
     }
+    let kind = ResourceKind::Topic;
     let mut allowed = true;
-    for name in &names {
-        allowed &= q
-            .guard
-            .allows(Operation::Describe, ResourceKind::Topic, name);
+    for name in names.iter().chain(&internal) {
+        allowed &= q.guard.allows(Operation::Describe, kind, name);
     }
     if regex {
-        allowed &= q.guard.allows_all(Operation::Describe, ResourceKind::Topic);
+        allowed &= q.guard.allows_all(Operation::Describe, kind);
+    }
+    let cluster = ResourceKind::Cluster;
+    if !q.guard.sees(Operation::Create, cluster, CLUSTER_NAME) {
+        for name in &internal {
+            allowed &= q.guard.allows(Operation::Create, kind, name);
+        }
     }
     match allowed {
         true => rules::streams_topics(q),

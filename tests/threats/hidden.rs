@@ -250,6 +250,55 @@ pub fn t14_asking_for_a_topic_does_not_make_it(stage: &mut Stage) {
     assert_eq!(topics.iter().find(foreign), None);
 }
 
+/// A first heartbeat of a streams application (KIP-1071) that reads one topic and keeps its state
+/// in another one.
+fn streams_heartbeat(group: &str, source: &str, changelog: &str) -> StructNode {
+    let mut beat = request(88);
+    beat.set_text("GroupId", Some(group))
+        .set_text("MemberId", Some("AAAAAAAAAAAAAAAAAAAABA"))
+        .set_text("ProcessId", Some("process"))
+        .set_int("RebalanceTimeoutMs", 60_000);
+    for tasks in ["ActiveTasks", "StandbyTasks", "WarmupTasks"] {
+        beat.set(tasks, Node::Structs(Some(Vec::new())));
+    }
+    let mut topology = beat.element("Topology");
+    topology.set_int("Epoch", 1);
+    let mut part = topology.element("Subtopologies");
+    part.set_text("SubtopologyId", Some("0"));
+    part.array_mut("SourceTopics").push(text(source));
+    let mut state = part.element("StateChangelogTopics");
+    state.set_text("Name", Some(changelog));
+    part.structs_mut("StateChangelogTopics").push(state);
+    topology.structs_mut("Subtopologies").push(part);
+    beat.set("Topology", Node::Struct(Some(Box::new(topology))));
+    beat
+}
+
+/// Row 14. The broker makes the topics that a streams application lacks, for the proxy's identity.
+pub fn t14_a_streams_application_makes_only_what_it_may_create(stage: &mut Stage) {
+    let beat = |socket: &mut Socket, group: &str, source: &str, changelog: &str| {
+        let ask = streams_heartbeat(group, source, changelog);
+        until(|| {
+            let code = socket.call(88, 0, &ask).int("ErrorCode");
+            (![14, 15, 16].contains(&code)).then_some(code)
+        })
+    };
+    let there = |stage: &Stage, topic: &str| stage.topics().contains(&topic.to_owned());
+    let mut direct = stage.direct();
+    assert_eq!(beat(&mut direct, "d.streams", "w.seen", "x.direct"), 0);
+    until(|| there(stage, "x.direct").then_some(()));
+
+    // Who may see every topic may make none.
+    let mut watcher = stage.client("watcher");
+    let code = beat(&mut watcher, "w.streams", "w.seen", "x.watcher");
+    assert_eq!(code, FORBIDDEN);
+    // Who may create makes them.
+    let mut attacker = stage.client("attacker");
+    assert_eq!(beat(&mut attacker, "a.streams", "a.own", "a.changes"), 0);
+    until(|| there(stage, "a.changes").then_some(()));
+    assert!(!there(stage, "x.watcher"));
+}
+
 /// Row 15. With the proxy's identity the broker tells which topics there are.
 pub fn t15_what_is_forbidden_looks_like_what_is_missing(stage: &mut Stage) {
     const THERE: &str = "v.secret";

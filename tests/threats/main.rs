@@ -62,6 +62,7 @@ const TESTS: &[(&str, Test)] = tests![
     protocol::t12_no_envelope_says_who_somebody_is,
     protocol::t13_no_client_id_opens_internal_topics,
     hidden::t14_asking_for_a_topic_does_not_make_it,
+    hidden::t14_a_streams_application_makes_only_what_it_may_create,
     hidden::t15_what_is_forbidden_looks_like_what_is_missing,
     hidden::t15_a_page_does_not_end_with_a_hidden_name,
     hidden::t16_no_answer_names_an_address_of_the_brokers,
