@@ -556,7 +556,7 @@ fn glance_fetch(
     if scanned.session_id != 0 {
         let key = (client.broker.clone(), scanned.session_id);
         let sessions = &client.proxy.fetch_sessions;
-        match sessions.refused(&key, &client.principal, generation) {
+        match sessions.refused(&key, &client.owner()) {
             Some(refused) if refused.is_empty() => sessions.go_on(&key, None, &asked),
             // Either somebody else's, or with refused partitions to be repeated.
             _ => return Glance::Weigh,

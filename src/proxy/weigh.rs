@@ -371,12 +371,8 @@ fn unowned_session(
         return None;
     }
     let key = (client.broker.clone(), session_id);
-    let generation = client.snapshot.generation;
     let sessions = &client.proxy.fetch_sessions;
-    if sessions
-        .refused(&key, &client.principal, generation)
-        .is_some()
-    {
+    if sessions.refused(&key, &client.owner()).is_some() {
         return None;
     }
     client.metrics.request(api.key, Outcome::Refused);
@@ -421,11 +417,8 @@ fn with_session(
         return refused;
     }
     let key = (client.broker.clone(), session_id);
-    let generation = client.snapshot.generation;
     let sessions = &client.proxy.fetch_sessions;
-    let mut all = sessions
-        .refused(&key, &client.principal, generation)
-        .unwrap_or_default();
+    let mut all = sessions.refused(&key, &client.owner()).unwrap_or_default();
     fetch_api::forget(&mut all, forgotten);
     for (_, element) in refused {
         fetch_api::remember(&mut all, element);

@@ -2,15 +2,17 @@
 //! to a principal, and all clients here share one identity towards it: without an owner, a
 //! session's number would be enough to read another's records (threat 8).
 //!
-//! A session is honoured for the principal that opened it, through the same broker, under the
-//! policies it was judged by; anything else answers FETCH_SESSION_ID_NOT_FOUND, and the client
+//! A session is honoured for the principal that opened it, with the rights that it had then (its
+//! groups may be fewer in a new token, and others at another host), through the same broker, under
+//! the policies it was judged by; anything else answers FETCH_SESSION_ID_NOT_FOUND, and the client
 //! begins a full fetch that is judged afresh.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::asked::{Asked, NAMES_BYTES_MAX};
 use crate::broker::BrokerAddr;
+use crate::policy::View;
 use crate::principal::Principal;
 use crate::wire::tree::StructNode;
 
@@ -23,6 +25,18 @@ pub const REFUSED_TOPICS_MAX: usize = 1_000;
 
 /// Names a session: the broker that knows it, and its number there.
 pub type SessionKey = (BrokerAddr, i32);
+
+/// Who comes with a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Who it is.
+    pub principal: &'a Principal,
+    /// The rules that concern it; `None`: none are in force. Those who have the same rights share
+    /// one view.
+    pub view: Option<&'a Arc<View>>,
+    /// The policies by which it is judged.
+    pub generation: u64,
+}
 
 /// Everything known of the sessions of the process.
 #[derive(Debug, Default)]
@@ -38,8 +52,10 @@ struct Table {
 
 #[derive(Debug)]
 struct Session {
-    principal: std::sync::Arc<str>,
-    tenant: std::sync::Arc<str>,
+    principal: Arc<str>,
+    tenant: Arc<str>,
+    /// Tells whose rights are the same; does not keep them.
+    view: Option<Weak<View>>,
     generation: u64,
     /// Elements of the answer for partitions that were refused and never reached the broker:
     /// a broker repeats such errors in every answer of the session.
@@ -52,6 +68,18 @@ struct Session {
 }
 
 impl Session {
+    fn belongs_to(&self, owner: &Owner) -> bool {
+        let same_rights = match (&self.view, owner.view) {
+            (None, None) => true,
+            (Some(view), Some(other)) => std::ptr::eq(view.as_ptr(), Arc::as_ptr(other)),
+            _ => false,
+        };
+        same_rights
+            && self.principal == owner.principal.name
+            && self.tenant == owner.principal.tenant
+            && self.generation == owner.generation
+    }
+
     /// Remembers topics; `false`: there are too many.
     fn add(&mut self, asked: &Asked) -> bool {
         for name in asked.topics() {
@@ -65,36 +93,21 @@ impl Session {
 }
 
 impl FetchSessions {
-    /// What was refused in a session; `None` if the session is not this principal's, under
-    /// these policies.
-    pub fn refused(
-        &self,
-        key: &SessionKey,
-        principal: &Principal,
-        generation: u64,
-    ) -> Option<Vec<StructNode>> {
+    /// What was refused in a session; `None` if the session is not this owner's.
+    pub fn refused(&self, key: &SessionKey, owner: &Owner) -> Option<Vec<StructNode>> {
         let table = self.lock();
         let session = table.sessions.get(key)?;
-        let same = session.principal == principal.name
-            && session.tenant == principal.tenant
-            && session.generation == generation;
-        same.then(|| session.refused.clone())
+        session.belongs_to(owner).then(|| session.refused.clone())
     }
 
     /// A session was opened for what was asked.
-    pub fn open(
-        &self,
-        key: SessionKey,
-        principal: &Principal,
-        generation: u64,
-        refused: Vec<StructNode>,
-        asked: &Asked,
-    ) {
+    pub fn open(&self, key: SessionKey, owner: &Owner, refused: Vec<StructNode>, asked: &Asked) {
         let mut table = self.lock();
         let mut session = Session {
-            principal: principal.name.clone(),
-            tenant: principal.tenant.clone(),
-            generation,
+            principal: owner.principal.name.clone(),
+            tenant: owner.principal.tenant.clone(),
+            view: owner.view.map(Arc::downgrade),
+            generation: owner.generation,
             refused,
             topics: HashSet::new(),
             bytes: 0,
@@ -166,7 +179,8 @@ impl FetchSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::model::{Operation, ResourceKind};
+    use crate::policy::PolicySet;
+    use crate::policy::model::{Operation, ResourceKind, Subject};
     use crate::principal::Proof;
 
     fn principal(name: &str) -> Principal {
@@ -176,6 +190,42 @@ mod tests {
             groups: [].into(),
             proof: Proof::Static,
             expires_at: None,
+        }
+    }
+
+    fn owner(principal: &Principal, generation: u64) -> Owner<'_> {
+        Owner {
+            principal,
+            view: None,
+            generation,
+        }
+    }
+
+    #[test]
+    fn a_session_belongs_to_those_with_the_same_rights() {
+        let sessions = FetchSessions::default();
+        let broker = BrokerAddr {
+            host: "b".into(),
+            port: 1,
+        };
+        let (key, a) = ((broker, 7), principal("User:a"));
+        let view = || {
+            let subject = Subject {
+                principal: &a,
+                host: [127, 0, 0, 1].into(),
+            };
+            Arc::new(PolicySet::default().view(&subject))
+        };
+        let (one, other) = (view(), view());
+        let with = |view| Owner {
+            view,
+            ..owner(&a, 1)
+        };
+        let opener = with(Some(&one));
+        sessions.open(key.clone(), &opener, Vec::new(), &Asked::default());
+        assert!(sessions.refused(&key, &opener).is_some());
+        for stranger in [Some(&other), None] {
+            assert!(sessions.refused(&key, &with(stranger)).is_none());
         }
     }
 
@@ -192,22 +242,22 @@ mod tests {
             )
         };
         let (a, b) = (principal("User:a"), principal("User:b"));
-        sessions.open(key(1, 7), &a, 1, Vec::new(), &Asked::default());
-        assert!(sessions.refused(&key(1, 7), &a, 1).is_some());
+        sessions.open(key(1, 7), &owner(&a, 1), Vec::new(), &Asked::default());
+        assert!(sessions.refused(&key(1, 7), &owner(&a, 1)).is_some());
         assert!(
-            sessions.refused(&key(1, 7), &b, 1).is_none(),
+            sessions.refused(&key(1, 7), &owner(&b, 1)).is_none(),
             "another principal"
         );
         assert!(
-            sessions.refused(&key(2, 7), &a, 1).is_none(),
+            sessions.refused(&key(2, 7), &owner(&a, 1)).is_none(),
             "another broker"
         );
         assert!(
-            sessions.refused(&key(1, 7), &a, 2).is_none(),
+            sessions.refused(&key(1, 7), &owner(&a, 2)).is_none(),
             "other policies"
         );
         sessions.forget(&key(1, 7));
-        assert!(sessions.refused(&key(1, 7), &a, 1).is_none());
+        assert!(sessions.refused(&key(1, 7), &owner(&a, 1)).is_none());
     }
 
     #[test]
@@ -226,7 +276,7 @@ mod tests {
             asked
         };
         assert_eq!(sessions.unreadable(&key, |_| true), Some(None));
-        sessions.open(key.clone(), &a, 1, Vec::new(), &asked(&["one"]));
+        sessions.open(key.clone(), &owner(&a, 1), Vec::new(), &asked(&["one"]));
         sessions.go_on(&key, None, &asked(&["two", "one"]));
         assert_eq!(sessions.unreadable(&key, |_| true), None);
         for lost in ["one", "two"] {
@@ -238,7 +288,7 @@ mod tests {
             let name = format!("{number:0200}");
             sessions.go_on(&key, None, &asked(&[&name]));
         }
-        assert!(sessions.refused(&key, &a, 1).is_none());
+        assert!(sessions.refused(&key, &owner(&a, 1)).is_none());
     }
 
     #[test]
@@ -254,8 +304,7 @@ mod tests {
                     },
                     id,
                 ),
-                &a,
-                1,
+                &owner(&a, 1),
                 Vec::new(),
                 &Asked::default(),
             );

@@ -15,6 +15,9 @@ use crate::wire::tree::StructNode;
 /// wait unless told otherwise, so that theirs is a short one.
 pub const LONG_WAIT_MS: u32 = 500;
 
+/// No policies have this number.
+const NO_GENERATION: u64 = u64::MAX;
+
 /// One answer that is owed.
 #[derive(Debug)]
 pub enum Owed {
@@ -129,6 +132,19 @@ impl InFlight {
         debug_assert!(self.has_room(), "callers wait for room");
         self.waiting += usize::from(waits_long(&owed));
         self.owed.push_back(owed);
+    }
+
+    /// The client's rights are others now: what is owed was judged by none that are in force, and
+    /// a fetch session that it opens is nobody's.
+    pub fn judge_again(&mut self) {
+        for owed in &mut self.owed {
+            if let Owed::Broker(expect) = owed {
+                expect.generation = NO_GENERATION;
+                if let Work::Fetch(work) = &mut expect.work {
+                    work.generation = NO_GENERATION;
+                }
+            }
+        }
     }
 
     /// The answer that is due next.

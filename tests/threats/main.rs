@@ -52,6 +52,7 @@ const TESTS: &[(&str, Test)] = tests![
     protocol::t04_versions_that_are_not_offered_end_the_connection,
     protocol::t05_nothing_passes_before_a_good_token,
     protocol::t06_a_second_token_makes_nobody_somebody_else,
+    protocol::t06_nothing_of_an_earlier_token_goes_on,
     protocol::t07_a_long_poll_ends_with_its_token,
     reading::t08_a_fetch_session_is_its_owners,
     reading::t08_a_right_that_is_gone_is_gone_from_open_sessions,

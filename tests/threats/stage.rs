@@ -32,7 +32,7 @@ pub const APP: &str = "app";
 pub const SECRET: &str = "victim-secret";
 
 /// Topics of one partition that are there from the beginning.
-const TOPICS: [&str; 10] = [
+const TOPICS: [&str; 11] = [
     "v.secret",
     "a.own",
     "w.seen",
@@ -42,6 +42,7 @@ const TOPICS: [&str; 10] = [
     "p.orders",
     "own.victim.x",
     "see.there",
+    "g.read",
     "t.scan",
 ];
 
@@ -417,6 +418,7 @@ listeners:
         algorithms: [ES256]
         clockSkew: 0s
         tenantClaim: tenant_id
+        groupsClaim: groups
 ",
         admin = own.admin,
         first = tokens + 1,
@@ -503,6 +505,14 @@ spec:
   principals: ["User:*"]
   rules:
     - {allow: [Write], topics: ["own.${principal}.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: readers}
+spec:
+  principals: ["Group:readers"]
+  rules:
+    - {allow: [Read], topics: ["g.*"]}
 ---
 apiVersion: kordon/v1
 kind: QuotaPolicy
