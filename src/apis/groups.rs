@@ -275,6 +275,18 @@ pub(super) fn share_fetch(q: &mut Question) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A session belongs to a member of the group, and a broker takes everybody for it who says so: two
+/// connections that do have one session, with the topics of whoever opened it last. What it brings
+/// is therefore judged for who receives it (threat 8).
+pub(super) fn filter_share_fetch(a: &mut Answered) {
+    let (version, guard) = (a.version, &mut *a.guard);
+    let mut readable = |topic: &StructNode| match topic_of(topic, version, guard) {
+        Some(name) => guard.sees(Operation::Read, ResourceKind::Topic, &name),
+        None => false,
+    };
+    a.response.structs_mut("Responses").retain(&mut readable);
+}
+
 /// A described group is replaced by an error if any topic its members are assigned may not be
 /// described: half an assignment would be a lie.
 pub(super) fn filter_describe(a: &mut Answered) {

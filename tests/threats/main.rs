@@ -57,6 +57,7 @@ const TESTS: &[(&str, Test)] = tests![
     reading::t08_a_fetch_session_is_its_owners,
     reading::t08_a_right_that_is_gone_is_gone_from_open_sessions,
     reading::t08_a_share_session_delivers_what_one_may_read,
+    reading::t08_a_share_session_of_two_delivers_to_each_what_one_may_read,
     reading::t09_an_idle_consumer_waits,
     protocol::t10_nobody_is_a_replica,
     protocol::t11_apis_of_brokers_are_not_for_clients,
