@@ -473,6 +473,43 @@ pub fn t15_a_page_does_not_end_with_a_hidden_name(stage: &mut Stage) {
     assert!(!hidden && own == ["a.own", "see.there"], "{own:?}");
 }
 
+/// Row 15. What stands in the place of a hidden name says nothing of it: not even which names come
+/// before it.
+pub fn t15_the_place_of_a_hidden_name_cannot_be_searched(stage: &mut Stage) {
+    let ask = |topic: Option<&str>, cursor: Option<&str>| {
+        let mut ask = request(75);
+        ask.set_int("ResponsePartitionLimit", 1);
+        if let Some(topic) = topic {
+            let mut element = ask.element("Topics");
+            element.set_text("Name", Some(topic));
+            ask.structs_mut("Topics").push(element);
+        }
+        if let Some(cursor) = cursor {
+            let mut from = ask.element("Cursor");
+            from.set_text("TopicName", Some(cursor));
+            ask.set("Cursor", Node::Struct(Some(Box::new(from))));
+        }
+        ask
+    };
+    let mut attacker = stage.client("attacker");
+    // The first page ends in front of a name that is hidden.
+    let mut cursor: Option<String> = None;
+    until(|| {
+        let page = attacker.call(75, 0, &ask(None, cursor.as_deref()));
+        let next = page.nested("NextCursor").and_then(|c| c.text("TopicName"));
+        cursor = next.map(str::to_owned);
+        (cursor.as_deref() == Some("/")).then_some(())
+    });
+    let mut codes = Vec::new();
+    for topic in ["0", "b", "m", "u", "v.secre", "v.secret", "v.secrex", "zzz"] {
+        let answer = attacker.call(75, 0, &ask(Some(topic), Some("/")));
+        let topics = answer.structs("Topics").iter();
+        codes.push(topics.map(|t| t.int("ErrorCode")).collect::<Vec<_>>());
+    }
+    codes.dedup();
+    assert_eq!(codes.len(), 1, "{codes:?}");
+}
+
 /// Row 18. With the proxy's identity the broker lists and describes everybody's.
 pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
     const VICTIMS: [&str; 3] = ["v.secret", "v.group", "v.txn"];

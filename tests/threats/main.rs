@@ -67,6 +67,7 @@ const TESTS: &[(&str, Test)] = tests![
     hidden::t14_a_streams_application_makes_only_what_it_may_create,
     hidden::t15_what_is_forbidden_looks_like_what_is_missing,
     hidden::t15_a_page_does_not_end_with_a_hidden_name,
+    hidden::t15_the_place_of_a_hidden_name_cannot_be_searched,
     hidden::t16_no_answer_names_an_address_of_the_brokers,
     leaders::t17_a_new_leader_is_told_by_the_listeners_address,
     hidden::t18_lists_and_descriptions_show_ones_own,
