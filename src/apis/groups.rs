@@ -1,5 +1,7 @@
 //! Groups of every kind: classic, consumer (KIP-848), share (KIP-932) and streams (KIP-1071).
 
+use std::collections::HashMap;
+
 use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
 use super::lens::{Answered, Question, Refusal, mirror, topic_of};
 use super::rules;
@@ -96,13 +98,22 @@ pub(super) fn refuse_join(q: &Question, code: i16) -> StructNode {
 pub const MERGE_INTO_GROUP: &str = "Groups/Topics";
 
 /// Puts refused topics into the groups they belong to.
-pub fn merge_into_groups(response: &mut StructNode, element: &StructNode) {
-    let id = element.text("GroupId");
+pub fn merge_into_groups(response: &mut StructNode, refused: &[StructNode]) {
+    let id = |group: &StructNode| group.bytes("GroupId").cloned();
+    let mut by_group: HashMap<_, Vec<&StructNode>> = HashMap::new();
+    for element in refused {
+        by_group.entry(id(element)).or_default().push(element);
+    }
     for group in response.structs_mut("Groups") {
-        if group.text("GroupId") == id && group.int("ErrorCode") == 0 {
-            group
-                .structs_mut("Topics")
-                .extend_from_slice(element.structs("Topics"));
+        if group.int("ErrorCode") != 0 {
+            continue;
+        }
+        let Some(elements) = by_group.get(&id(group)) else {
+            continue;
+        };
+        let topics = group.structs_mut("Topics");
+        for element in elements {
+            topics.extend_from_slice(element.structs("Topics"));
         }
     }
 }

@@ -307,12 +307,18 @@ pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, St
     if SILENT_ON_ERROR.contains(&key) && response.int("ErrorCode") != 0 {
         return;
     }
+    if key == super::PRODUCE {
+        return produce::merge(response, refused);
+    }
+    let mut into_groups = Vec::new();
     for (array, element) in refused {
         match array {
-            groups::MERGE_INTO_GROUP => groups::merge_into_groups(response, &element),
-            _ if key == super::PRODUCE => produce::merge(response, element),
+            groups::MERGE_INTO_GROUP => into_groups.push(element),
             _ => response.structs_mut(array).push(element),
         }
+    }
+    if !into_groups.is_empty() {
+        groups::merge_into_groups(response, &into_groups);
     }
 }
 

@@ -418,11 +418,9 @@ fn with_session(
     }
     let key = (client.broker.clone(), session_id);
     let sessions = &client.proxy.fetch_sessions;
-    let mut all = sessions.refused(&key, &client.owner()).unwrap_or_default();
-    fetch_api::forget(&mut all, forgotten);
-    for (_, element) in refused {
-        fetch_api::remember(&mut all, element);
-    }
+    let before = sessions.refused(&key, &client.owner()).unwrap_or_default();
+    let refused = refused.into_iter().map(|(_, element)| element);
+    let all = fetch_api::refused_in_session(before, forgotten, refused);
     sessions.go_on(&key, Some(all.clone()), asked);
     all.into_iter()
         .map(|element| ("Responses", element))

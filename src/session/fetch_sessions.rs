@@ -23,6 +23,13 @@ pub const SESSIONS_MAX: usize = 20_000;
 /// its client fetches in full each time.
 pub const REFUSED_TOPICS_MAX: usize = 1_000;
 
+/// Most memory that what was refused in one session may take, in bytes.
+pub const REFUSED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What a topic takes beside its name, in bytes.
+const TOPIC_BYTES: usize = 48;
+/// Most memory that all sessions may take, in bytes; the oldest is forgotten first.
+pub const SESSIONS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Names a session: the broker that knows it, and its number there.
 pub type SessionKey = (BrokerAddr, i32);
 
@@ -48,6 +55,8 @@ pub struct FetchSessions {
 struct Table {
     sessions: HashMap<SessionKey, Session>,
     order: VecDeque<SessionKey>,
+    /// What the sessions take, in bytes.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -60,6 +69,8 @@ struct Session {
     /// Elements of the answer for partitions that were refused and never reached the broker:
     /// a broker repeats such errors in every answer of the session.
     refused: Vec<StructNode>,
+    /// How many bytes these take.
+    refused_bytes: usize,
     /// Topics that were ever asked for in it, those included that it has forgotten since: what
     /// a request that names none of them may be answered with.
     topics: HashSet<Box<str>>,
@@ -80,7 +91,18 @@ impl Session {
             && self.generation == owner.generation
     }
 
-    /// Remembers topics; `false`: there are too many.
+    /// Remembers what is refused.
+    fn refuse(&mut self, refused: Vec<StructNode>) {
+        self.refused_bytes = refused.iter().map(StructNode::memory).sum();
+        self.refused = refused;
+    }
+
+    /// How many bytes it takes.
+    fn memory(&self) -> usize {
+        self.bytes + self.topics.len() * TOPIC_BYTES + self.refused_bytes
+    }
+
+    /// Remembers topics; `false`: there are too many, or too much is refused.
     fn add(&mut self, asked: &Asked) -> bool {
         for name in asked.topics() {
             if !self.topics.contains(name) {
@@ -89,6 +111,37 @@ impl Session {
             }
         }
         self.bytes <= NAMES_BYTES_MAX
+            && self.refused.len() <= REFUSED_TOPICS_MAX
+            && self.refused_bytes <= REFUSED_BYTES_MAX
+    }
+}
+
+impl Table {
+    fn insert(&mut self, key: SessionKey, session: Session) {
+        self.bytes += session.memory();
+        match self.sessions.insert(key.clone(), session) {
+            None => self.order.push_back(key),
+            Some(former) => self.bytes -= former.memory(),
+        }
+        self.make_room();
+    }
+
+    fn remove(&mut self, key: &SessionKey) {
+        if let Some(session) = self.sessions.remove(key) {
+            self.bytes -= session.memory();
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.sessions.len() > SESSIONS_MAX
+            || self.order.len() > 2 * SESSIONS_MAX
+            || self.bytes > SESSIONS_BYTES_MAX
+        {
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
+            self.remove(&oldest);
+        }
     }
 }
 
@@ -108,22 +161,15 @@ impl FetchSessions {
             tenant: owner.principal.tenant.clone(),
             view: owner.view.map(Arc::downgrade),
             generation: owner.generation,
-            refused,
+            refused: Vec::new(),
+            refused_bytes: 0,
             topics: HashSet::new(),
             bytes: 0,
         };
-        if session.refused.len() > REFUSED_TOPICS_MAX || !session.add(asked) {
-            table.sessions.remove(&key);
-            return;
-        }
-        if table.sessions.insert(key.clone(), session).is_none() {
-            table.order.push_back(key);
-        }
-        while table.sessions.len() > SESSIONS_MAX || table.order.len() > 2 * SESSIONS_MAX {
-            let Some(oldest) = table.order.pop_front() else {
-                break;
-            };
-            table.sessions.remove(&oldest);
+        session.refuse(refused);
+        match session.add(asked) {
+            true => table.insert(key, session),
+            false => table.remove(&key),
         }
     }
 
@@ -133,11 +179,15 @@ impl FetchSessions {
         let Some(session) = table.sessions.get_mut(key) else {
             return;
         };
+        let before = session.memory();
         if let Some(refused) = refused {
-            session.refused = refused;
+            session.refuse(refused);
         }
-        if session.refused.len() > REFUSED_TOPICS_MAX || !session.add(asked) {
-            table.sessions.remove(key);
+        let (fits, after) = (session.add(asked), session.memory());
+        table.bytes = table.bytes - before + after;
+        match fits {
+            true => table.make_room(),
+            false => table.remove(key),
         }
     }
 
@@ -158,7 +208,7 @@ impl FetchSessions {
 
     /// The session has ended.
     pub fn forget(&self, key: &SessionKey) {
-        self.lock().sessions.remove(key);
+        self.lock().remove(key);
     }
 
     /// How many sessions are remembered.
@@ -310,5 +360,28 @@ mod tests {
             );
         }
         assert_eq!(sessions.len(), SESSIONS_MAX);
+    }
+
+    #[test]
+    fn t38_sessions_share_one_budget() {
+        let sessions = FetchSessions::default();
+        let a = principal("User:a");
+        let broker = BrokerAddr {
+            host: "b".into(),
+            port: 1,
+        };
+        let mut asked = Asked::default();
+        let name = "x".repeat(NAMES_BYTES_MAX / 2);
+        asked.add(Operation::Read, ResourceKind::Topic, &name);
+        let fit = SESSIONS_BYTES_MAX / (name.len() + TOPIC_BYTES);
+        for id in 0..fit as i32 + 10 {
+            let key = (broker.clone(), id);
+            sessions.open(key, &owner(&a, 1), Vec::new(), &asked);
+        }
+        assert_eq!(sessions.len(), fit);
+        for id in 0..fit as i32 + 10 {
+            sessions.forget(&(broker.clone(), id));
+        }
+        assert!(sessions.is_empty() && sessions.lock().bytes == 0);
     }
 }

@@ -88,6 +88,7 @@ const TESTS: &[(&str, Test)] = tests![
     around::t37_the_admin_endpoint_shows_no_secret_and_changes_nothing,
     around::t37_the_chart_shares_nothing_with_the_app,
     protocol::t38_hostile_lengths_take_no_memory,
+    protocol::t38_what_is_refused_at_length_takes_neither_time_nor_memory,
     writing::t39_bytes_of_one_topic_are_refused_on_another,
     around::t40_no_delegation_token_is_made_or_shown,
 ];

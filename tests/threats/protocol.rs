@@ -495,3 +495,73 @@ pub fn t38_hostile_lengths_take_no_memory(stage: &mut Stage) {
     drop(slow);
     assert!(stage.kordon.runs());
 }
+
+/// Row 38. Requests whose answer is made here, of many names or numbers: neither is what a few bytes
+/// ask for large, nor does it take long, nor does it pile up.
+pub fn t38_what_is_refused_at_length_takes_neither_time_nor_memory(stage: &mut Stage) {
+    const NAMES: usize = 20_000;
+    const TIME_MAX: Duration = Duration::from_secs(5);
+    let peak = |stage: &Stage| {
+        let status = format!("/proc/{}/status", stage.kordon.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+        let kib = line.split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap()
+    };
+    let names = || (0..NAMES).map(|n| format!("v.{n}"));
+    // Topics that are refused, each of which has a place in the answer.
+    let mut ask = produce("a.own", &plain_batch());
+    let mut polls = fetch(stage, "a.own", 12);
+    polls.set_int("SessionEpoch", 0);
+    for name in names() {
+        let mut topic = ask.element("TopicData");
+        topic.set_text("Name", Some(&name));
+        ask.structs_mut("TopicData").push(topic);
+    }
+    let timed = |socket: &mut Socket, key: i16, version: i16, ask: &StructNode| {
+        let from = Instant::now();
+        let found = answer(socket, key, version, ask).is_some();
+        assert!(from.elapsed() < TIME_MAX, "key {key}: {:?}", from.elapsed());
+        found
+    };
+    let mut attacker = stage.client("attacker");
+    assert!(timed(&mut attacker, 0, 9, &ask));
+    // The same in a session, where what was refused before counts as well.
+    let session = attacker.call(1, 12, &polls).int("SessionId");
+    assert_ne!(session, 0);
+    polls
+        .set_int("SessionId", session)
+        .set_int("SessionEpoch", 1);
+    for name in names() {
+        let mut topic = polls.element("Topics");
+        topic.set_text("Topic", Some(&name));
+        let partition = topic.element("Partitions");
+        topic.structs_mut("Partitions").push(partition);
+        polls.structs_mut("Topics").push(topic);
+    }
+    assert!(timed(&mut attacker, 1, 12, &polls));
+    // Numbers of partitions: four bytes each, of which an answer makes a struct.
+    let before = peak(stage);
+    let mut add = request(24);
+    add.set_text("V3AndBelowTransactionalId", Some("v.txn"));
+    let mut topic = add.element("V3AndBelowTopics");
+    topic.set_text("Name", Some("v.secret"));
+    topic.set("Partitions", Node::Packed(vec![0; 4 * 2_000_000].into()));
+    add.structs_mut("V3AndBelowTopics").push(topic);
+    timed(&mut stage.client("attacker"), 24, 3, &add);
+    // Answers that nobody reads.
+    let mut describe = request(15);
+    let groups = (0..NAMES).map(|n| text(&format!("v{n}")));
+    describe.array_mut("Groups").extend(groups);
+    let frame = framed(15, 5, &describe);
+    let mut deaf = stage.client("attacker");
+    deaf.send(&[&frame[..]; 4].concat());
+    for _ in 0..4 {
+        assert!(matches!(deaf.receive(), Seen::Answer(_)));
+    }
+    let after = peak(stage);
+    assert!(
+        after < before + 2 * GROWTH_KIB_MAX,
+        "{before} KiB, then {after} KiB"
+    );
+}
