@@ -208,15 +208,12 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
 /// Groups that may not be described are not listed. (A broker shows everything to who may
 /// describe the cluster.)
 pub(super) fn filter_list_groups(a: &mut Answered) {
-    if a.guard
-        .sees(Operation::Describe, ResourceKind::Cluster, CLUSTER_NAME)
-    {
-        return;
-    }
+    let (describe, kind) = (Operation::Describe, ResourceKind::Group);
     let guard = &mut *a.guard;
+    let any = guard.sees(describe, ResourceKind::Cluster, CLUSTER_NAME);
     a.response.structs_mut("Groups").retain(|group| {
         let id = group.text("GroupId").unwrap_or_default();
-        guard.sees(Operation::Describe, ResourceKind::Group, id)
+        (any && guard.within(kind, Some(id))) || guard.sees(describe, kind, id)
     });
 }
 

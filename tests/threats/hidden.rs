@@ -592,3 +592,56 @@ pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
     assert_ne!(found.structs("Coordinators")[0].int("ErrorCode"), 0);
     assert!(!holds(&bytes, BROKERS));
 }
+
+/// Row 18. A right on the cluster stands for the same right on every topic and group; on those of
+/// other tenants it does not.
+pub fn t18_a_right_on_the_cluster_ends_at_the_boundary(stage: &mut Stage) {
+    let mut bounded = stage.client("bounded");
+    let mut create = request(19);
+    for topic in ["b.made", "x.made"] {
+        let mut element = create.element("Topics");
+        element.set_text("Name", Some(topic));
+        element
+            .set_int("NumPartitions", 1)
+            .set_int("ReplicationFactor", 1);
+        create.structs_mut("Topics").push(element);
+    }
+    create.set_int("timeoutMs", 5000);
+    let answer = bounded.call(19, 7, &create);
+    let codes = answer.structs("Topics").iter();
+    let mut codes: Vec<_> = codes
+        .map(|t| (t.text("Name").unwrap(), t.int("ErrorCode")))
+        .collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [("b.made", 0), ("x.made", FORBIDDEN)]);
+    until(|| stage.topics().contains(&"b.made".to_owned()).then_some(()));
+
+    for version in 1..=6 {
+        let delete = |name: Option<&str>, id: [u8; 16]| {
+            let mut delete = request(20);
+            delete.set_int("TimeoutMs", 5000);
+            let mut topic = delete.element("Topics");
+            topic.set_text("Name", name).set("TopicId", Node::Uuid(id));
+            match name {
+                Some(name) if version < 6 => delete.array_mut("TopicNames").push(text(name)),
+                _ => delete.structs_mut("Topics").push(topic),
+            }
+            delete
+        };
+        let mut asks = vec![delete(Some("v.secret"), [0; 16])];
+        if version == 6 {
+            asks.push(delete(None, stage.id(Side::Kordon, "v.secret")));
+        }
+        for ask in asks {
+            let answer = bounded.call(20, version, &ask);
+            let found = &answer.structs("Responses")[0];
+            assert_eq!(found.int("ErrorCode"), FORBIDDEN, "{version}");
+        }
+    }
+    let topics = stage.topics();
+    assert!(topics.contains(&"v.secret".to_owned()) && !topics.contains(&"x.made".to_owned()));
+
+    let groups = |mut socket: Socket| holds(&both(&mut socket, 16, 4, &request(16)).0, "v.group");
+    assert!(groups(stage.direct()) && groups(stage.client("admin")));
+    assert!(!groups(stage.client("bounded")));
+}

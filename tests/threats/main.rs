@@ -71,6 +71,7 @@ const TESTS: &[(&str, Test)] = tests![
     hidden::t16_no_answer_names_an_address_of_the_brokers,
     leaders::t17_a_new_leader_is_told_by_the_listeners_address,
     hidden::t18_lists_and_descriptions_show_ones_own,
+    hidden::t18_a_right_on_the_cluster_ends_at_the_boundary,
     reading::t19_a_group_is_joined_by_its_exact_name,
     reading::t20_a_regular_expression_needs_every_topic,
     writing::t21_transactions_of_others_are_theirs,

@@ -47,10 +47,11 @@ const TOPICS: [&str; 11] = [
 ];
 
 /// Who has a listener; `User:` and the name is the principal, `NAME-2` another one of NAME's.
-const CLIENTS: [&str; 8] = [
+const CLIENTS: [&str; 9] = [
     "victim",
     "attacker",
     "admin",
+    "bounded",
     "leaver",
     "watcher",
     "typist",
@@ -471,6 +472,21 @@ spec:
   principals: ["User:admin"]
   rules:
     - {allow: [All], topics: ["*"], groups: ["*"], transactionalIds: ["*"], cluster: true}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: bounded}
+spec:
+  principals: ["User:bounded"]
+  rules:
+    - {allow: [All], topics: ["*"], groups: ["*"], cluster: true}
+---
+apiVersion: kordon/v1
+kind: Tenant
+metadata: {name: bounded}
+spec:
+  match: {any: [{principal: "User:bounded"}]}
+  boundary: {topics: ["b.*"], groups: ["b.*"]}
 ---
 apiVersion: kordon/v1
 kind: AccessPolicy
