@@ -17,6 +17,9 @@ use super::walk::fixed_width;
 pub const REQUEST_NODES_MAX: usize = 400_000;
 /// Most nodes of one answer, in fields; brokers of large clusters answer Metadata at length.
 pub const RESPONSE_NODES_MAX: usize = 4_000_000;
+/// Fields that a partition or a name of a list of such counts for: an answer may have to hold a
+/// struct for each, however few bytes it took to ask.
+const LISTED_NODES: usize = 4;
 /// Bytes from which a value becomes a segment of its own instead of being copied.
 const SEGMENT_BYTES_MIN: usize = 4096;
 
@@ -66,6 +69,18 @@ impl StructNode {
             values,
             unknown: Vec::new(),
         }
+    }
+
+    /// About how many bytes it takes, without those of the frame it came from.
+    pub fn memory(&self) -> usize {
+        let own = size_of::<StructNode>() + self.values.len() * size_of::<Node>();
+        let values = self.values.iter().map(|value| match value {
+            Node::Array(Some(elements)) => elements.len() * size_of::<Node>(),
+            Node::Structs(Some(elements)) => elements.iter().map(StructNode::memory).sum(),
+            Node::Struct(Some(nested)) => nested.memory(),
+            _ => 0,
+        });
+        own + values.sum::<usize>()
     }
 
     /// Whether the layout has a field of that name.
@@ -428,6 +443,9 @@ impl Decoder {
         }
         if let Some(width) = fixed_width(element) {
             let length = count.checked_mul(width).ok_or(WireError::Truncated)?;
+            if field.role == Role::Partition {
+                self.spend(count.saturating_mul(LISTED_NODES))?;
+            }
             let start = reader.position();
             reader.take(length)?;
             return Ok(Node::Packed(source.slice(start..start + length)));
@@ -439,7 +457,7 @@ impl Decoder {
             }
             return Ok(Node::Structs(Some(elements)));
         }
-        self.spend(count)?;
+        self.spend(count.saturating_mul(LISTED_NODES))?;
         let mut elements = Vec::new();
         for _ in 0..count {
             elements.push(self.value(field, element, reader, source)?);
