@@ -15,7 +15,7 @@ use super::judge::{Decisions, Objections};
 use super::shadow::Differences;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Scan, TopicRef};
-use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
+use crate::apis::{self, API_VERSIONS, Access, Api, Creation, FETCH, PRODUCE, Phase};
 use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::schema::{Observed, TopicCheck};
@@ -186,6 +186,7 @@ pub(super) fn expect(
         throttle_ms: 0,
         refused: Vec::new(),
         told: Vec::new(),
+        creation: Creation::Unasked,
         work,
         waits_ms: 0,
         asked,

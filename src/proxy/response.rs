@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::appearing;
 use super::client::Client;
 use super::shadow;
 use super::weigh::framed;
@@ -96,6 +97,7 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
     let enforced = client.view.is_some();
     if expect.api.key == METADATA {
         learn_topics(client, version, response);
+        appearing::tell(client, expect, response);
     }
     if expect.api.shows_brokers(version) {
         learn_brokers(client, version, response, None);

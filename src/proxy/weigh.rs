@@ -11,7 +11,7 @@ use super::shadow;
 use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
-use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
+use crate::apis::{self, Access, Api, Creation, FETCH, METADATA, PRODUCE, Question, Refusal};
 use crate::clock;
 use crate::schema::{self, BatchFault};
 use crate::session::asked::Asked;
@@ -75,6 +75,10 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         return answered;
     }
     let forgotten = forgotten_topics(key, &request);
+    let creates = |version, request: &StructNode| {
+        key == METADATA && apis::asks_for_creation(version, request)
+    };
+    let wanted = creates(version, &request);
     let Some(judged) = judge(client, api, version, &mut request, has_asked) else {
         return Weighed::Defaults;
     };
@@ -154,6 +158,11 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
     owed.asked_version = ask_version;
     owed.refused = refused;
     owed.told = told;
+    owed.creation = match (wanted, creates(ask_version, &request)) {
+        (false, _) => Creation::Unasked,
+        (true, true) => Creation::Asked,
+        (true, false) => Creation::Prevented,
+    };
     Weighed::Forward {
         frame,
         expect: Some(owed),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::asked::Asked;
-use crate::apis::Api;
+use crate::apis::{Api, Creation};
 use crate::telemetry::Outcome;
 use crate::wire::tree::StructNode;
 
@@ -48,6 +48,8 @@ pub struct Expect {
     pub refused: Vec<(&'static str, StructNode)>,
     /// Stands for what other sets of policies would have decided otherwise and has been told.
     pub told: Vec<u64>,
+    /// Whether the broker may make topics that the request names.
+    pub creation: Creation,
     /// What is to be done with the answer.
     pub work: Work,
     /// How long the broker may keep the answer back until something happens, in milliseconds.
