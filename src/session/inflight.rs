@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::asked::Asked;
+use crate::apis::fetch::TopicParts;
 use crate::apis::{Api, Creation};
 use crate::telemetry::Outcome;
 use crate::wire::tree::StructNode;
@@ -56,6 +57,8 @@ pub struct Expect {
     pub waits_ms: u32,
     /// What was allowed.
     pub asked: Asked,
+    /// What a Fetch request takes out of its session.
+    pub forgotten: Vec<TopicParts>,
     /// By which policies; also by later ones that have changed nothing.
     pub generation: u64,
 }
@@ -88,6 +91,8 @@ pub struct FetchWork {
     pub session_id: i32,
     /// Whether the answer may open a session.
     pub opens: bool,
+    /// The request's place in the session; below 1: in none.
+    pub epoch: i32,
     /// The policies in force when the request was judged.
     pub generation: u64,
 }
