@@ -5,6 +5,8 @@
 pub const NONE: i16 = 0;
 pub const CORRUPT_MESSAGE: i16 = 2;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+/// See Kafka's `Errors`.
+pub const LEADER_NOT_AVAILABLE: i16 = 5;
 pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
 pub const TOPIC_AUTHORIZATION_FAILED: i16 = 29;

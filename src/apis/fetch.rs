@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -35,25 +36,78 @@ pub struct Scanned {
     pub session_id: i32,
     /// -1: no session; 0: a new one; above: the next request of the one named.
     pub session_epoch: i32,
+    /// Whether partitions are taken out of it.
+    pub forgets: bool,
 }
 
-/// Scans a request in place; `topic` sees each topic that is to be fetched, not those to be
-/// forgotten.
+/// What a scan of a request comes across.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'b> {
+    /// A topic.
+    Topic(TopicRef<'b>),
+    /// A partition of the topic that came last, where there is a session to remember it.
+    Partition(i32),
+}
+
+/// Stands for the way in which a topic is named, and for its id where that is it: a topic that is
+/// made again is another one to a session. 0: by its name.
+pub fn tag_of(id: &[u8; 16]) -> u64 {
+    let id = u128::from_be_bytes(*id);
+    (id >> 64) as u64 ^ id as u64
+}
+
+/// A topic of a request with the partitions that the request names.
+#[derive(Clone, Debug)]
+pub struct TopicParts {
+    /// The topic.
+    pub name: Arc<str>,
+    /// See [`tag_of`].
+    pub tag: u64,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+}
+
+/// Topics of a request, to be fetched or to be forgotten; `None` stands for one of which nobody
+/// knows the name.
+pub fn parts_of(
+    topics: &[StructNode],
+    version: i16,
+    mut name_of: impl FnMut(&[u8; 16]) -> Option<Arc<str>>,
+) -> impl Iterator<Item = Option<TopicParts>> {
+    topics.iter().map(move |topic| {
+        let (name, tag) = match version >= TOPIC_IDS_SINCE {
+            true => {
+                let id = topic.uuid("TopicId");
+                (name_of(&id)?, tag_of(&id))
+            }
+            false => (topic.text("Topic").unwrap_or_default().into(), 0),
+        };
+        let partitions = partitions_of(topic, version);
+        Some(TopicParts {
+            name,
+            tag,
+            partitions,
+        })
+    })
+}
+
+/// Scans a request in place; `wanted` sees what is to be fetched, not what is to be forgotten.
 pub fn scan<'b>(
     message: &Message,
     version: i16,
     body: &'b [u8],
-    topic: impl FnMut(TopicRef<'b>),
+    wanted: impl FnMut(Wanted<'b>),
 ) -> Result<Scanned, WalkError> {
     let found = Scanned {
         replica_id: -1,
         max_wait_ms: 0,
         session_id: 0,
         session_epoch: -1,
+        forgets: false,
     };
     let mut scanner = Scanner {
         found,
-        topic,
+        wanted,
         forgotten: false,
     };
     walk_prefix(message, version, body, &mut scanner)?;
@@ -62,11 +116,11 @@ pub fn scan<'b>(
 
 struct Scanner<F> {
     found: Scanned,
-    topic: F,
+    wanted: F,
     forgotten: bool,
 }
 
-impl<'b, F: FnMut(TopicRef<'b>)> Visitor<'b> for Scanner<F> {
+impl<'b, F: FnMut(Wanted<'b>)> Visitor<'b> for Scanner<F> {
     fn scalar(
         &mut self,
         field: &Field,
@@ -75,10 +129,16 @@ impl<'b, F: FnMut(TopicRef<'b>)> Visitor<'b> for Scanner<F> {
     ) -> Result<(), WireError> {
         match (field.role, value) {
             (Role::TopicName, Scalar::Name(name)) if !self.forgotten => {
-                (self.topic)(TopicRef::Name(name.unwrap_or_default()));
+                (self.wanted)(Wanted::Topic(TopicRef::Name(name.unwrap_or_default())));
             }
             (Role::TopicId, Scalar::Uuid(id)) if !self.forgotten => {
-                (self.topic)(TopicRef::Id(id));
+                (self.wanted)(Wanted::Topic(TopicRef::Id(id)));
+            }
+            // The session stands in front of the topics.
+            (Role::Partition, Scalar::Int(partition))
+                if !self.forgotten && self.found.session_epoch >= 0 =>
+            {
+                (self.wanted)(Wanted::Partition(partition as i32));
             }
             (Role::None, Scalar::Int(ms)) if &*field.name == "MaxWaitMs" => {
                 self.found.max_wait_ms = ms;
@@ -91,8 +151,11 @@ impl<'b, F: FnMut(TopicRef<'b>)> Visitor<'b> for Scanner<F> {
         Ok(())
     }
 
-    fn array(&mut self, field: &Field, _count: Option<usize>, _at: Range<usize>) {
-        self.forgotten |= &*field.name == "ForgottenTopicsData";
+    fn array(&mut self, field: &Field, count: Option<usize>, _at: Range<usize>) {
+        if &*field.name == "ForgottenTopicsData" {
+            self.forgotten = true;
+            self.found.forgets = count.is_some_and(|count| count > 0);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     }
     let (version, guard) = (q.version, &mut *q.guard);
     let may_create_any = guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME);
-    let create = version < CREATION_FLAG_SINCE || q.request.int("AllowAutoTopicCreation") != 0;
+    let create = asks_for_creation(version, q.request);
     let mut refused = Vec::new();
     let mut uncreatable = false;
     let mut ignored = false;
@@ -53,8 +53,8 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         let code = match &named {
             Some(name) if guard.allows(Operation::Describe, ResourceKind::Topic, name) => {
                 let mut creatable = || guard.sees(Operation::Create, ResourceKind::Topic, name);
-                if create && !uncreatable {
-                    uncreatable = !(may_create_any || creatable()) || !guard.may_appear(name);
+                if create {
+                    uncreatable |= !(may_create_any || creatable()) || !guard.may_appear(name);
                 }
                 return true;
             }
@@ -100,6 +100,22 @@ fn switch_off_creation(q: &mut Question) {
     q.ask_version = q.ask_version.max(CREATION_FLAG_SINCE);
     q.request.set_int("AllowAutoTopicCreation", 0);
     q.changed = true;
+}
+
+/// Whether a Metadata request in this version lets the broker make the topics that it names.
+pub fn asks_for_creation(version: i16, request: &StructNode) -> bool {
+    version < CREATION_FLAG_SINCE || request.int("AllowAutoTopicCreation") != 0
+}
+
+/// What becomes of topics that a request names and that are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// They stay away: the client did not want them made.
+    Unasked,
+    /// A broker that makes topics makes them.
+    Asked,
+    /// They stay away: the client wanted them made, and may not have one of them.
+    Prevented,
 }
 
 /// First version that can ask without creating.

@@ -23,7 +23,7 @@ mod transactions;
 
 pub use layouts::{KEYS, layout};
 pub use lens::{Answered, Guard, InForce, Question, Refusal};
-pub use metadata::{Cursor, hide_cursor, show_cursor};
+pub use metadata::{Creation, Cursor, asks_for_creation, hide_cursor, show_cursor};
 
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Layout, Role, Struct, Versions};

@@ -1,5 +1,6 @@
 //! `kordon explain`: whether a principal may do something, the rule that decided, and every rule
-//! that was considered. Decides as the proxy does, with the same code.
+//! that was considered; beside it what observes and what is shadowed. Decides as the proxy does,
+//! with the same code.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -10,8 +11,7 @@ use serde_json::json;
 
 use super::check::{self, Format, Report, Sources, printable};
 use super::policies;
-use crate::config::Guards;
-use crate::config::guards::Observing;
+use crate::config::guards::{self, Guards, Observing};
 use crate::policy::model::{CLUSTER_NAME, Decision, Operation, ResourceKind, RuleRef, Subject};
 use crate::policy::rule::Effect;
 use crate::policy::{Considered, PolicySet, View};
@@ -20,8 +20,8 @@ use crate::problem::{Place, Problems};
 /// What the command is asked.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Policy directories and files; together they are one set
-    #[arg(value_name = "POLICIES", required = true)]
+    /// Policy directories and files; together they are one set. By default those of `--config`
+    #[arg(value_name = "POLICIES", required_unless_present = "config")]
     pub policies: Vec<PathBuf>,
     /// Who asks, such as `User:orders-service`
     #[arg(long, value_name = "TYPE:NAME")]
@@ -41,7 +41,7 @@ pub struct Options {
     /// To what
     #[command(flatten)]
     pub resource: Resource,
-    /// Take `authorization.superUsers` from this configuration
+    /// Take `authorization` from this configuration: its super users, and its shadow
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How the answer is printed
@@ -100,10 +100,17 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         }
     };
     let mut problems = Problems::default();
-    let guards = policies::load(&options.policies, &mut problems);
-    let super_users = policies::super_users(options.config.as_deref(), &mut problems);
+    let configured = policies::configured(options.config.as_deref(), &mut problems);
+    let paths = match (&options.policies[..], configured.policies) {
+        ([], own) => own.into_iter().collect(),
+        (named, _) => named.to_vec(),
+    };
+    let guards = policies::load(&paths, &mut problems);
+    let shadow = configured.shadow.as_deref();
+    let shadow = shadow.map(|dir| guards::load_shadow(dir, &mut problems));
+    let super_users = configured.super_users;
     if problems.has_errors() {
-        let files = guards.files;
+        let files = guards.files + shadow.map_or(0, |shadow| shadow.files);
         check::write(&Report { problems, files }, options.format, out)?;
         return Ok(1);
     }
@@ -117,31 +124,28 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         let view = set.view(&subject);
         Observed::of(&view, &guards, (options.operation, kind, name))
     });
+    let asked = (options.operation, kind, name);
+    let shadow = shadow.map(|guards| {
+        let set = PolicySet::new(guards.access, super_users.clone()).within(guards.tenants);
+        Answer::of(&set.view(&subject), asked)
+    });
     let set = PolicySet::new(guards.access, super_users).within(guards.tenants);
-    let view = set.view(&subject);
-    let decision = view.decide(options.operation, kind, name);
-    let considered = view.considered(options.operation, kind, name);
-    let reason = match (&decision.rule, view.is_super_user()) {
-        (_, true) => "super user",
-        (Some(_), _) => "rule",
-        (None, _) => "no rule matches",
-    };
+    let answer = Answer::of(&set.view(&subject), asked);
+    let Answer { decision, .. } = &answer;
     match options.format {
         Format::Json => {
-            let considered: Vec<_> = considered.iter().map(considered_json).collect();
-            let whole = json!({
-                "decision": policies::word(decision.allowed),
-                "rule": policies::rule_json(decision.rule.as_ref()),
-                "reason": reason,
-                "principal": &*principal.name,
-                "tenant": &*principal.tenant,
-                "groups": options.group,
-                "host": options.host.to_string(),
-                "operation": options.operation.name(),
-                "resource": {"type": kind.name(), "name": name},
-                "considered": considered,
-                "observed": observed.as_ref().map(|one| one.json(decision.allowed)),
-            });
+            let mut whole = answer.json();
+            whole["principal"] = json!(&*principal.name);
+            whole["tenant"] = json!(&*principal.tenant);
+            whole["groups"] = json!(options.group);
+            whole["host"] = json!(options.host.to_string());
+            whole["operation"] = json!(options.operation.name());
+            whole["resource"] = json!({"type": kind.name(), "name": name});
+            whole["observed"] = json!(observed.as_ref().map(|one| one.json(decision.allowed)));
+            // Only there where a configuration names such a set.
+            if let Some(shadow) = &shadow {
+                whole["shadow"] = shadow.json();
+            }
             serde_json::to_writer_pretty(&mut *out, &whole)?;
             writeln!(out)?;
         }
@@ -159,12 +163,9 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
             let mut sources = Sources::default();
             match &decision.rule {
                 Some(rule) => write_rule("decided by ", rule, &mut sources, out)?,
-                None => writeln!(out, "decided by no rule: {reason}")?,
+                None => writeln!(out, "decided by no rule: {}", answer.reason)?,
             }
-            let others = considered
-                .iter()
-                .filter(|c| Some(&c.rule) != decision.rule.as_ref());
-            for other in others {
+            for other in answer.others() {
                 let lead = format!("also matches, {}: ", effect(other.effect));
                 write_rule(&lead, &other.rule, &mut sources, out)?;
             }
@@ -179,9 +180,72 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
                 };
                 writeln!(out, "if what is observed were in force: {then}")?;
             }
+            if let Some(shadow) = shadow {
+                shadow.write_beside(&mut sources, out)?;
+            }
         }
     }
     Ok(0)
+}
+
+/// What a set says to the question.
+struct Answer {
+    decision: Decision,
+    /// Why, in a word.
+    reason: &'static str,
+    /// Its rules that match.
+    considered: Vec<Considered>,
+}
+
+impl Answer {
+    fn of(view: &View, (operation, kind, name): (Operation, ResourceKind, &str)) -> Answer {
+        let decision = view.decide(operation, kind, name);
+        Answer {
+            reason: match (&decision.rule, view.is_super_user()) {
+                (_, true) => "super user",
+                (Some(_), _) => "rule",
+                (None, _) => "no rule matches",
+            },
+            considered: view.considered(operation, kind, name),
+            decision,
+        }
+    }
+
+    /// The rules that match and do not decide.
+    fn others(&self) -> impl Iterator<Item = &Considered> {
+        let decided = self.decision.rule.as_ref();
+        (self.considered.iter()).filter(move |one| Some(&one.rule) != decided)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let considered: Vec<_> = self.considered.iter().map(considered_json).collect();
+        json!({
+            "decision": policies::word(self.decision.allowed),
+            "rule": policies::rule_json(self.decision.rule.as_ref()),
+            "reason": self.reason,
+            "considered": considered,
+        })
+    }
+
+    /// The answer of the shadow, behind that of the policies in force.
+    fn write_beside(&self, sources: &mut Sources, out: &mut dyn Write) -> io::Result<()> {
+        let word = policies::word(self.decision.allowed);
+        match &self.decision.rule {
+            Some(rule) => {
+                let lead = format!("in the shadow: {word}, decided by ");
+                write_rule(&lead, rule, sources, out)?;
+            }
+            None => {
+                let reason = self.reason;
+                writeln!(out, "in the shadow: {word}, decided by no rule: {reason}")?;
+            }
+        }
+        for other in self.others() {
+            let lead = format!("in the shadow also matches, {}: ", effect(other.effect));
+            write_rule(&lead, &other.rule, sources, out)?;
+        }
+        Ok(())
+    }
 }
 
 /// What policies that observe say to the question.

@@ -64,6 +64,8 @@ enum Command {
     /// Say whether a principal may do something, and by which rule
     #[command(
         after_help = "Example:\n  kordon explain policies/ --principal User:auth-service \\\n    \
+                      --operation Write --topic user.created\n  \
+                      kordon explain -c kordon.yaml --principal User:auth-service \\\n    \
                       --operation Write --topic user.created"
     )]
     Explain(explain::Options),

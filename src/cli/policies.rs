@@ -24,24 +24,45 @@ pub(super) fn load(paths: &[PathBuf], problems: &mut Problems) -> Guards {
     guards
 }
 
-/// The super users of a configuration.
-pub(super) fn super_users(config: Option<&Path>, problems: &mut Problems) -> Vec<String> {
+/// What a configuration says of who decides over access.
+#[derive(Default)]
+pub(super) struct Configured {
+    pub(super) super_users: Vec<String>,
+    /// The directory of policies in force.
+    pub(super) policies: Option<PathBuf>,
+    /// The directory that is decided beside it.
+    pub(super) shadow: Option<PathBuf>,
+}
+
+/// The same, of a configuration in which policies decide.
+pub(super) fn configured(config: Option<&Path>, problems: &mut Problems) -> Configured {
     let Some(path) = config else {
-        return Vec::new();
+        return Configured::default();
     };
     let (config, mut found) = Config::load(path);
     problems.list.append(&mut found.list);
-    match config.map(|config| config.authorization) {
-        Some(Authorization::Enforced { super_users }) => super_users,
-        Some(Authorization::Off) => {
+    let Some(config) = config else {
+        return Configured::default();
+    };
+    match config.authorization {
+        Authorization::Enforced { super_users } => Configured {
+            super_users,
+            policies: config.policies,
+            shadow: config.shadow,
+        },
+        Authorization::Off => {
             let message = format!("`{}`: `authorization: off`", path.display());
             problems
                 .error_without_place(message)
                 .help("policies decide nothing there: the brokers do");
-            Vec::new()
+            Configured::default()
         }
-        None => Vec::new(),
     }
+}
+
+/// The super users of a configuration.
+pub(super) fn super_users(config: Option<&Path>, problems: &mut Problems) -> Vec<String> {
+    configured(config, problems).super_users
 }
 
 /// A principal as an argument or a test names it.

@@ -469,6 +469,7 @@ fn listeners(
                         .scram_sha512
                         .as_ref()
                         .and_then(|one| users.passwords(one)),
+                    tenant: sasl.tenant.as_str().into(),
                 })
             }
         };

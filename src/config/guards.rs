@@ -146,15 +146,18 @@ pub fn load_beside(
 ) -> Guards {
     let load = |dir, problems: &mut Problems| load_again(dir, known, problems);
     let mut guards = policies.map_or_else(Guards::default, |dir| load(dir, problems));
-    guards.shadow = shadow.map(|dir| {
-        let shadow = load(dir, problems);
-        if shadow.files == 0 && !problems.has_errors() {
-            let shown = dir.display();
-            problems.error_without_place(format!("`{shown}`: no policy files (`*.yaml`)"));
-        }
-        Box::new(shadow)
-    });
+    guards.shadow = shadow.map(|dir| Box::new(load_shadow(dir, problems)));
     guards
+}
+
+/// Reads the directory of `authorization.shadow`; one without a file is an error.
+pub fn load_shadow(dir: &Path, problems: &mut Problems) -> Guards {
+    let shadow = load(dir, problems);
+    if shadow.files == 0 && !problems.has_errors() {
+        let shown = dir.display();
+        problems.error_without_place(format!("`{shown}`: no policy files (`*.yaml`)"));
+    }
+    shadow
 }
 
 fn policy_files(dir: &Path, problems: &mut Problems) -> Vec<PathBuf> {

@@ -1,12 +1,12 @@
 //! How the clients of a listener prove who they are: exactly one of `identity.static`,
-//! `identity.mtls` and `sasl`.
+//! `identity.mtls` and `sasl`; and to which tenant they belong, whatever they prove.
 
 use std::net::SocketAddr;
 
 use super::jwks::CacheFile;
 use super::read::Paths;
 use super::{oauthbearer, passwords};
-use crate::document::{Fields, Node, Value, unsupported};
+use crate::document::{Fields, Node, Value};
 use crate::identity::mechanisms::Mechanism;
 use crate::identity::name;
 use crate::identity::rules::MappingRules;
@@ -69,6 +69,15 @@ pub(super) fn identity(
         tenant = fields.take("tenant");
         anonymous = fields.take("anonymous");
         let misspelt = fields.misspelt("static") || fields.misspelt("mtls");
+        if matches!(&node.value, Value::Mapping(entries) if entries.is_empty()) {
+            problems
+                .error(&node.place, "an empty `identity`")
+                .help(match sasl {
+                    None => "`static` or `mtls` says who clients are; or say `sasl: …` beside it",
+                    Some(_) => "beside `sasl` it may hold `tenant` and `mtls`; or leave it out",
+                });
+            return None;
+        }
         fields.finish(problems);
         if fixed.is_none() && mtls.is_none() && misspelt {
             return None;
@@ -88,7 +97,7 @@ pub(super) fn identity(
             )
             .help("say `required`, or leave `clientAuth` out");
     }
-    let name = tenant.map_or(Some(""), |n| n.name(problems));
+    let name = tenant.map_or(Some(""), |n| tenant_name(n, problems));
     match (fixed, mtls, sasl) {
         (Some(node), None, None) => fixed_identity(node, name?, around, problems),
         (None, Some(node), None) => {
@@ -96,11 +105,11 @@ pub(super) fn identity(
             mtls_identity(node, name?, anonymous, around, sources, problems)
         }
         (None, None, Some(node)) => {
-            refuse_tenant(tenant, problems);
-            sasl_identity(node, false, around, sources, problems)
+            let sasl = sasl_identity(node, false, name, around, sources, problems);
+            warn_unused(tenant, node, problems);
+            sasl
         }
         (None, Some(node), Some(sasl)) => {
-            refuse_tenant(tenant, problems);
             // The certificate names nobody here: it makes no source of names.
             let mut nobody = Vec::new();
             let anonymous = anonymous.map(|n| (n, named(n, name.unwrap_or_default(), problems)));
@@ -109,7 +118,8 @@ pub(super) fn identity(
                 &mtls,
                 Some(IdentitySettings::Mtls(mtls)) if mtls.anonymous.is_some()
             );
-            let sasl = sasl_identity(sasl, needs_certificate, around, sources, problems);
+            warn_unused(tenant, sasl, problems);
+            let sasl = sasl_identity(sasl, needs_certificate, name, around, sources, problems);
             mtls.and(sasl)
         }
         (None, None, None) => {
@@ -129,12 +139,39 @@ pub(super) fn identity(
     }
 }
 
-/// The tenant is what SASL proves.
-fn refuse_tenant(tenant: Option<&Node>, problems: &mut Problems) {
-    if let Some(tenant) = tenant {
-        problems
-            .error(&tenant.place, unsupported("identity.tenant` with `sasl"))
-            .help("`tenantClaim` names the claim that is the tenant");
+/// A tenant that the operator names.
+pub(super) fn tenant_name<'a>(node: &'a Node, problems: &mut Problems) -> Option<&'a str> {
+    let tenant = node.name(problems)?;
+    if let Err(fault) = name::check(tenant) {
+        problems.error(&node.place, format!("`tenant`: {fault}"));
+        return None;
+    }
+    Some(tenant)
+}
+
+/// Beside `identity.tenant`, says of each other tenant that nobody gets it.
+fn warn_unused(tenant: Option<&Node>, sasl: &Node, problems: &mut Problems) {
+    let (Some(tenant), Value::Mapping(mechanisms)) = (tenant, &sasl.value) else {
+        return;
+    };
+    let read = mechanisms
+        .iter()
+        .flat_map(|entry| match &entry.value.value {
+            Value::List(issuers) => issuers.as_slice(),
+            _ => std::slice::from_ref(&entry.value),
+        });
+    for node in read {
+        let Value::Mapping(entries) = &node.value else {
+            continue;
+        };
+        let keys = ["tenantClaim", "tenant"];
+        for entry in entries.iter().filter(|e| keys.contains(&e.key.as_str())) {
+            let message = format!("`{}` has no effect beside `identity.tenant`", entry.key);
+            problems.warning(&entry.place, message).help(format!(
+                "every client of the listener belongs to the tenant on line {}; leave out one",
+                tenant.place.line
+            ));
+        }
     }
 }
 
@@ -309,6 +346,7 @@ fn mapping_rules(node: &Node, problems: &mut Problems) -> Option<MappingRules> {
 fn sasl_identity(
     node: &Node,
     needs_certificate: bool,
+    tenant: Option<&str>,
     around: &Surroundings<'_>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
@@ -364,6 +402,7 @@ fn sasl_identity(
         scram_sha256: sound(sha256)?,
         scram_sha512: sound(sha512)?,
         needs_certificate,
+        tenant: tenant?.to_owned(),
     }))
     .filter(|_| !none)
 }

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use super::identity::{Source, Space, Surroundings, principal_prefix};
+use super::identity::{Source, Space, Surroundings, principal_prefix, tenant_name};
 use super::users;
 use crate::document::{Fields, Node};
 use crate::identity::mechanisms::Mechanism;
-use crate::identity::name;
 use crate::identity::scram::Hash;
 use crate::identity::settings::PasswordSettings;
 use crate::problem::Problems;
@@ -36,14 +35,7 @@ pub(super) fn passwords(
     }
     let file = file.and_then(|n| around.paths.file(n, problems));
     let prefix = prefix.map_or(Some(String::new()), |n| principal_prefix(n, problems));
-    let tenant = tenant.map_or(Some(String::new()), |n| {
-        let tenant = n.name(problems)?;
-        if let Err(fault) = name::check(tenant) {
-            problems.error(&n.place, format!("`tenant`: {fault}"));
-            return None;
-        }
-        Some(tenant.to_owned())
-    });
+    let tenant = tenant.map_or(Some(""), |n| tenant_name(n, problems));
     let session_max = session.and_then(|n| n.duration(problems));
     if let (Some(node), Some(Duration::ZERO)) = (session, session_max) {
         node.expected("a session longer than nothing", problems);
@@ -58,7 +50,7 @@ pub(super) fn passwords(
     let settings = PasswordSettings {
         users_file: file,
         principal_prefix: prefix?,
-        tenant: tenant?,
+        tenant: tenant?.to_owned(),
         session_max,
     };
     let (file, prefix) = (settings.users_file.display(), &settings.principal_prefix);

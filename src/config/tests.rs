@@ -19,6 +19,7 @@ use crate::schema::spec::{Depth, OnViolation, SubjectName};
 use crate::telemetry::audit::{AuditFile, AuditSink};
 
 mod identities;
+mod listener_tenant;
 mod oauthbearer;
 mod passwords;
 mod shadow;

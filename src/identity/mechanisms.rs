@@ -1,8 +1,11 @@
 //! The SASL mechanisms that a listener offers, and what each needs to judge its evidence.
 
-use crate::identity::issuers::Issuers;
+use std::sync::Arc;
+
+use crate::identity::issuers::{Issuers, Proven};
 use crate::identity::scram::Hash;
 use crate::identity::users::Passwords;
+use crate::principal::TextClaims;
 
 /// A SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Mechanisms {
     pub scram_sha256: Option<Passwords>,
     /// SCRAM-SHA-512: who there is.
     pub scram_sha512: Option<Passwords>,
+    /// The tenant of whoever proves an identity here; empty: the one that is proven, if any.
+    pub tenant: Arc<str>,
 }
 
 impl Mechanisms {
@@ -62,6 +67,16 @@ impl Mechanisms {
             Mechanism::Scram(Hash::Sha256) => self.scram_sha256.as_ref(),
             Mechanism::Scram(Hash::Sha512) => self.scram_sha512.as_ref(),
         }
+    }
+
+    /// What is proven by a mechanism, at this listener: its own tenant stands before a proven
+    /// one, and leaves nothing to be matched.
+    pub fn at_listener(&self, mut proven: Proven) -> Proven {
+        if !self.tenant.is_empty() {
+            proven.principal.tenant = Arc::clone(&self.tenant);
+            proven.claims = TextClaims::default();
+        }
+        proven
     }
 
     /// The longest token accepted, in bytes.

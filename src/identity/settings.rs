@@ -31,6 +31,9 @@ pub struct SaslSettings {
     /// `identity.mtls` beside `sasl`: a client must show a certificate as well, which names
     /// nobody; a token may be bound to it.
     pub needs_certificate: bool,
+    /// `identity.tenant` beside `sasl`: the tenant of every connection of the listener, whatever
+    /// is proven; empty: none.
+    pub tenant: String,
     /// `sasl.plain`; `None`: not offered.
     pub plain: Option<PasswordSettings>,
     /// `sasl.scramSha256`; `None`: not offered.

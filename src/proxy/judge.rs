@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::apis::lens::TopicIds;
 use crate::apis::{Guard, InForce};
 use crate::policy::View;
-use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind, RuleRef};
 use crate::session::asked::Asked;
 use crate::telemetry::audit::allows::Sampler;
 use crate::topic_rules::{Change, Count, Defaults, Objection, Rejection, TopicRules};
@@ -204,6 +204,30 @@ impl TopicNames {
     }
 }
 
+/// What it means that a broker makes a topic by itself: all is left to the cluster.
+fn appearing() -> Change<'static> {
+    Change {
+        operation: Operation::Create,
+        is_new: true,
+        partitions: Some(Count::Default),
+        replicas: vec![Count::Default],
+        configs: Vec::new(),
+    }
+}
+
+impl Judge<'_> {
+    /// A topic that was asked for is not there: remembers what topic rules say against making it,
+    /// unless the client may not make it in any case.
+    pub fn is_absent(&mut self, topic: &str) {
+        let create = Operation::Create;
+        if self.sees(create, ResourceKind::Cluster, CLUSTER_NAME)
+            || self.sees(create, ResourceKind::Topic, topic)
+        {
+            self.objection(topic, &appearing());
+        }
+    }
+}
+
 impl Guard for Judge<'_> {
     fn allows(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool {
         let Some(view) = self.view else { return true };
@@ -273,15 +297,18 @@ impl Guard for Judge<'_> {
     }
 
     fn may_appear(&mut self, topic: &str) -> bool {
-        let change = Change {
-            operation: Operation::Create,
-            is_new: true,
-            partitions: Some(Count::Default),
-            replicas: vec![Count::Default],
-            configs: Vec::new(),
-        };
+        let change = appearing();
         let mut defaults = || self.defaults.defaults();
         let objection = self.topic_rules.object(topic, &change, &mut defaults);
+        let speaks = objection.is_some()
+            || (self.observed_topic_rules)
+                .object(topic, &change, &mut defaults)
+                .is_some();
+        if speaks {
+            // Together with them the cluster says whether it makes topics at all, which must be
+            // known when the answer is there.
+            defaults();
+        }
         objection.is_none()
     }
 

@@ -17,6 +17,7 @@
 //! * [`shadow`]: what other policies would decide, beside all this and without effect
 //! * [`snapshot`]: policies, schemas and quotas in force, swapped as one
 
+mod appearing;
 pub mod client;
 pub mod connection;
 mod forward;

@@ -33,7 +33,7 @@ pub async fn prove(
         Evidence::Bearer(token) => {
             let issuers = offered.oauthbearer.as_ref().ok_or(Failure::Mechanism)?;
             let proven = issuers.prove(&token, certificate, clock::wall).await?;
-            Ok(Outcome::Proven(proven, Bytes::new()))
+            Ok(Outcome::Proven(offered.at_listener(proven), Bytes::new()))
         }
         Evidence::Password(message) => {
             let passwords = offered.passwords(Mechanism::Plain);
@@ -45,7 +45,7 @@ pub async fn prove(
                 passwords.verify(&message)
             });
             let proven = computed.await.map_err(|_| Failure::Unexpected)??;
-            Ok(Outcome::Proven(proven, Bytes::new()))
+            Ok(Outcome::Proven(offered.at_listener(proven), Bytes::new()))
         }
         Evidence::ScramUser(mechanism, first) => {
             let (Mechanism::Scram(hash), Some(passwords)) =
@@ -59,7 +59,7 @@ pub async fn prove(
         }
         Evidence::ScramProof(login, message) => {
             let (proven, last) = login.finish(&message)?;
-            Ok(Outcome::Proven(proven, last.into()))
+            Ok(Outcome::Proven(offered.at_listener(proven), last.into()))
         }
     }
 }

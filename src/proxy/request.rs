@@ -13,9 +13,9 @@ use bytes::Bytes;
 use super::client::Client;
 use super::judge::{Decisions, Objections};
 use super::shadow::Differences;
-use crate::apis::fetch as fetch_api;
+use crate::apis::fetch::{self as fetch_api, Wanted};
 use crate::apis::produce::{self, Scan, TopicRef};
-use crate::apis::{self, API_VERSIONS, Access, Api, FETCH, PRODUCE, Phase};
+use crate::apis::{self, API_VERSIONS, Access, Api, Creation, FETCH, PRODUCE, Phase};
 use crate::clock;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::schema::{Observed, TopicCheck};
@@ -186,9 +186,11 @@ pub(super) fn expect(
         throttle_ms: 0,
         refused: Vec::new(),
         told: Vec::new(),
+        creation: Creation::Unasked,
         work,
         waits_ms: 0,
         asked,
+        forgotten: Vec::new(),
         generation: client.snapshot.generation,
     })
 }
@@ -510,6 +512,7 @@ fn glance_fetch(
     let mut decisions = Decisions::default();
     let mut asked = Asked::default();
     let mut differences = Differences::default();
+    let mut tag = 0;
     let scanned = {
         let topology = &client.proxy.cluster.topology;
         let (view, topics) = (client.view.as_ref(), &mut client.topics);
@@ -518,8 +521,12 @@ fn glance_fetch(
             &layout.request,
             head.version,
             &frame[head.body_at..],
-            |topic| {
+            |wanted| {
                 let Some(view) = view else { return };
+                let topic = match wanted {
+                    Wanted::Topic(topic) => topic,
+                    Wanted::Partition(partition) => return asked.add_partition(tag, partition),
+                };
                 let mut allowed = |name: &str| {
                     let (read, topic) = (Operation::Read, ResourceKind::Topic);
                     let decision = view.decide(read, topic, name);
@@ -535,7 +542,10 @@ fn glance_fetch(
                 match topic {
                     TopicRef::Name(name) => plain &= allowed(name),
                     TopicRef::Id(id) => match topics.name(id, topology) {
-                        Some(name) => plain &= allowed(&name),
+                        Some(name) => {
+                            tag = fetch_api::tag_of(id);
+                            plain &= allowed(&name);
+                        }
                         None => unknown.push(*id),
                     },
                 }
@@ -549,7 +559,9 @@ fn glance_fetch(
         // An id that nobody knows is refused as a broker refuses it, by the second pass.
         return Glance::Resolve(unknown);
     }
-    if scanned.replica_id >= 0 || !plain {
+    // What a session forgets is seldom named, and read as a tree.
+    let forgets = scanned.forgets && scanned.session_id != 0 && client.view.is_some();
+    if scanned.replica_id >= 0 || !plain || forgets {
         return Glance::Weigh;
     }
     let generation = client.snapshot.generation;
@@ -557,7 +569,9 @@ fn glance_fetch(
         let key = (client.broker.clone(), scanned.session_id);
         let sessions = &client.proxy.fetch_sessions;
         match sessions.refused(&key, &client.owner()) {
-            Some(refused) if refused.is_empty() => sessions.go_on(&key, None, &asked),
+            Some(refused) if refused.is_empty() => {
+                sessions.go_on(&key, scanned.session_epoch, None, &asked);
+            }
             // Either somebody else's, or with refused partitions to be repeated.
             _ => return Glance::Weigh,
         }
@@ -568,6 +582,7 @@ fn glance_fetch(
     let work = FetchWork {
         session_id: scanned.session_id,
         opens,
+        epoch: scanned.session_epoch,
         generation,
     };
     let mut owed = expect(client, api, head, Work::Fetch(work), asked);

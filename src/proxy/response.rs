@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::appearing;
 use super::client::Client;
 use super::shadow;
 use super::weigh::framed;
@@ -12,7 +13,6 @@ use crate::apis::lens::{self, recompute_operations, role_node};
 use crate::apis::{self, API_VERSIONS, Answered, METADATA, fetch as fetch_api};
 use crate::broker::BrokerAddr;
 use crate::broker::BrokerId;
-use crate::session::asked::Asked;
 use crate::session::fetch_sessions::Owner;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork};
@@ -97,6 +97,7 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
     let enforced = client.view.is_some();
     if expect.api.key == METADATA {
         learn_topics(client, version, response);
+        appearing::tell(client, expect, response);
     }
     if expect.api.shows_brokers(version) {
         learn_brokers(client, version, response, None);
@@ -352,7 +353,7 @@ pub fn fetch_start(
         Err(what) => return early(what),
     };
     let refused = std::mem::take(&mut expect.refused);
-    keep_session(client, work, &head, &refused, &expect.asked);
+    keep_session(client, work, &head, &refused, expect);
     let consumed = body_at + head.end;
     let topics = head.topics;
     if refused.is_empty() {
@@ -412,12 +413,14 @@ fn keep_session(
     work: FetchWork,
     head: &fetch_api::Head,
     refused: &[(&'static str, StructNode)],
-    asked: &Asked,
+    expect: &Expect,
 ) {
     let key = |id| (client.broker.clone(), id);
     let sessions = &client.proxy.fetch_sessions;
     if work.session_id != 0 && (head.session_id != work.session_id || head.error_code != 0) {
         sessions.forget(&key(work.session_id));
+    } else if work.session_id != 0 && !expect.forgotten.is_empty() {
+        sessions.without(&key(work.session_id), work.epoch, &expect.forgotten);
     }
     if work.opens && head.session_id != 0 && head.error_code == 0 {
         let refused = refused.iter().map(|(_, element)| element.clone()).collect();
@@ -425,6 +428,6 @@ fn keep_session(
             generation: work.generation,
             ..client.owner()
         };
-        sessions.open(key(head.session_id), &owner, refused, asked);
+        sessions.open(key(head.session_id), &owner, refused, &expect.asked);
     }
 }

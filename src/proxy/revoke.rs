@@ -19,7 +19,7 @@ use crate::apis::Api;
 use crate::clock;
 use crate::policy::model::{Decision, Operation, ResourceKind};
 use crate::session::asked::Lost;
-use crate::session::inflight::{Expect, LONG_WAIT_MS, Work};
+use crate::session::inflight::{Expect, FetchWork, LONG_WAIT_MS, Work};
 use crate::wire::tree::StructNode;
 
 /// How long an answer may still come that was not asked to wait, and of which nobody learns what
@@ -191,7 +191,7 @@ fn lost(client: &Client, expect: &mut Expect) -> Option<Lost> {
     }
     let lost = expect.asked.lost(view);
     let lost = lost.or_else(|| match expect.work {
-        Work::Fetch(work) if work.session_id != 0 => lost_in_session(client, work.session_id),
+        Work::Fetch(work) if work.session_id != 0 => lost_in_session(client, expect, work),
         _ => None,
     });
     if lost.is_none() {
@@ -200,13 +200,15 @@ fn lost(client: &Client, expect: &mut Expect) -> Option<Lost> {
     lost
 }
 
-/// A request within a session may be answered with all that the session was ever asked for.
-fn lost_in_session(client: &Client, session_id: i32) -> Option<Lost> {
+/// A request within a session may be answered with all that the session was asked for before, and
+/// has not forgotten since.
+fn lost_in_session(client: &Client, expect: &Expect, work: FetchWork) -> Option<Lost> {
     let view = client.view.as_ref()?;
     let (operation, kind) = (Operation::Read, ResourceKind::Topic);
-    let key = (client.broker.clone(), session_id);
+    let key = (client.broker.clone(), work.session_id);
     let sessions = &client.proxy.fetch_sessions;
-    let name = sessions.unreadable(&key, |name| view.decide(operation, kind, name).allowed)?;
+    let may_read = |name: &str| view.decide(operation, kind, name).allowed;
+    let name = sessions.unreadable(&key, work.epoch, &expect.forgotten, may_read)?;
     let decision = match &name {
         Some(name) => view.decide(operation, kind, name),
         None => Decision {

@@ -11,10 +11,11 @@ use super::shadow;
 use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
-use crate::apis::{self, Access, Api, FETCH, PRODUCE, Question, Refusal};
+use crate::apis::{self, Access, Api, Creation, FETCH, METADATA, PRODUCE, Question, Refusal};
 use crate::clock;
+use crate::policy::model::{Operation, ResourceKind};
 use crate::schema::{self, BatchFault};
-use crate::session::asked::Asked;
+use crate::session::asked::{Asked, NAMES_BYTES_MAX};
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork, Work};
 use crate::telemetry::{Outcome, Reason, ViolationAction};
@@ -75,6 +76,10 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         return answered;
     }
     let forgotten = forgotten_topics(key, &request);
+    let creates = |version, request: &StructNode| {
+        key == METADATA && apis::asks_for_creation(version, request)
+    };
+    let wanted = creates(version, &request);
     let Some(judged) = judge(client, api, version, &mut request, has_asked) else {
         return Weighed::Defaults;
     };
@@ -142,6 +147,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         (Work::Pass, false) => Work::Whole,
         (work, _) => work,
     };
+    if key == FETCH {
+        asked = with_partitions(client, version, &request, asked);
+    }
     let refused = match key {
         FETCH => with_session(client, &request, refused, &forgotten, &asked),
         _ => refused,
@@ -154,6 +162,12 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
     owed.asked_version = ask_version;
     owed.refused = refused;
     owed.told = told;
+    owed.forgotten = forgotten_parts(client, version, &forgotten);
+    owed.creation = match (wanted, creates(ask_version, &request)) {
+        (false, _) => Creation::Unasked,
+        (true, true) => Creation::Asked,
+        (true, false) => Creation::Prevented,
+    };
     Weighed::Forward {
         frame,
         expect: Some(owed),
@@ -391,6 +405,10 @@ fn fetch_work(client: &Client, version: i16, request: &StructNode) -> Work {
     Work::Fetch(FetchWork {
         session_id: request.int("SessionId") as i32,
         opens: sessions && request.int("SessionEpoch") == 0,
+        epoch: match sessions {
+            true => request.int("SessionEpoch") as i32,
+            false => -1,
+        },
         generation: client.snapshot.generation,
     })
 }
@@ -401,6 +419,50 @@ fn forgotten_topics(key: i16, request: &StructNode) -> Vec<StructNode> {
         FETCH => request.structs("ForgottenTopicsData").to_vec(),
         _ => Vec::new(),
     }
+}
+
+/// The same with the names of the topics, as many as are remembered of one request; one that
+/// nobody knows takes nothing out of what is remembered.
+fn forgotten_parts(
+    client: &mut Client,
+    version: i16,
+    forgotten: &[StructNode],
+) -> Vec<fetch_api::TopicParts> {
+    if client.view.is_none() || forgotten.is_empty() {
+        return Vec::new();
+    }
+    let (topics, topology) = (&mut client.topics, &client.proxy.cluster.topology);
+    let parts = fetch_api::parts_of(forgotten, version, |id| topics.name(id, topology));
+    let mut bytes = 0;
+    let few = parts.flatten().take_while(|topic| {
+        bytes += topic.name.len() + size_of_val(&topic.partitions[..]);
+        bytes <= NAMES_BYTES_MAX
+    });
+    few.collect()
+}
+
+/// What was allowed of a Fetch request, with the partitions of each topic: what is left of them
+/// in the request.
+fn with_partitions(
+    client: &mut Client,
+    version: i16,
+    request: &StructNode,
+    allowed: Asked,
+) -> Asked {
+    if client.view.is_none() || version < fetch_api::SESSIONS_SINCE {
+        return allowed;
+    }
+    let (topics, topology) = (&mut client.topics, &client.proxy.cluster.topology);
+    let name_of = |id: &[u8; 16]| topics.name(id, topology);
+    let mut asked = Asked::default();
+    for topic in fetch_api::parts_of(request.structs("Topics"), version, name_of) {
+        let Some(topic) = topic else { return allowed };
+        asked.add(Operation::Read, ResourceKind::Topic, &topic.name);
+        for partition in &topic.partitions {
+            asked.add_partition(topic.tag, *partition);
+        }
+    }
+    asked
 }
 
 /// What was refused in the whole session: earlier requests count as well, since the broker
@@ -421,7 +483,8 @@ fn with_session(
     let before = sessions.refused(&key, &client.owner()).unwrap_or_default();
     let refused = refused.into_iter().map(|(_, element)| element);
     let all = fetch_api::refused_in_session(before, forgotten, refused);
-    sessions.go_on(&key, Some(all.clone()), asked);
+    let epoch = request.int("SessionEpoch") as i32;
+    sessions.go_on(&key, epoch, Some(all.clone()), asked);
     all.into_iter()
         .map(|element| ("Responses", element))
         .collect()

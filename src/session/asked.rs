@@ -14,6 +14,11 @@ pub const NAMES_BYTES_MAX: usize = 256 * 1024;
 const KEPT_BYTES_MAX: usize = 4 * 1024;
 /// Most questions for which it is.
 const KEPT_GRANTS_MAX: usize = 128;
+/// Most partitions that are remembered for one request; of one with more, topics are remembered
+/// as wholes.
+pub const PARTS_MAX: usize = 16 * 1024;
+/// Most partitions for which memory is kept for the next request.
+const KEPT_PARTS_MAX: usize = 1024;
 /// Memories that a thread keeps.
 const KEPT_MAX: usize = 256;
 
@@ -51,6 +56,21 @@ struct Grants {
     names: String,
     /// Something did not find room.
     is_cut: bool,
+    /// Partitions of topics, in the order of these.
+    parts: Vec<Part>,
+    /// More of them than find room.
+    are_parts_cut: bool,
+}
+
+/// A partition of a topic that is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// At which place the topic stands in the list of grants.
+    grant: usize,
+    /// Stands for how the topic is named: see [`tag_of`](crate::apis::fetch::tag_of).
+    pub tag: u64,
+    /// The partition.
+    pub partition: i32,
 }
 
 /// What is no longer allowed.
@@ -86,6 +106,46 @@ impl Asked {
     /// This was allowed on every resource of the kind.
     pub fn add_all(&mut self, operation: Operation, kind: ResourceKind) {
         self.grants().push(operation, kind, Extent::All);
+    }
+
+    /// Of the topic that was added last, this partition is fetched.
+    pub fn add_partition(&mut self, tag: u64, partition: i32) {
+        let Some(grants) = &mut self.0 else { return };
+        let Some(grant) = grants.list.len().checked_sub(1) else {
+            return;
+        };
+        if grants.parts.len() >= PARTS_MAX {
+            grants.are_parts_cut = true;
+            return;
+        }
+        grants.parts.push(Part {
+            grant,
+            tag,
+            partition,
+        });
+    }
+
+    /// Whether there was more than is remembered.
+    pub fn is_cut(&self) -> bool {
+        self.0.as_ref().is_some_and(|grants| grants.is_cut)
+    }
+
+    /// The topics with the partitions that were named of each; `None`: nobody knows which.
+    pub fn fetched(&self) -> impl Iterator<Item = (&str, Option<&[Part]>)> {
+        let all = self.0.iter().flat_map(|grants| {
+            let mut from = 0;
+            grants.named().enumerate().map(move |(at, (grant, name))| {
+                let rest = grants.parts.get(from..).unwrap_or_default();
+                let count = rest.iter().take_while(|part| part.grant == at).count();
+                from += count;
+                let parts = rest.get(..count).filter(|parts| !parts.is_empty());
+                (grant, name, parts.filter(|_| !grants.are_parts_cut))
+            })
+        });
+        let topics = all.filter(|(grant, ..)| {
+            grant.kind == ResourceKind::Topic && matches!(grant.extent, Extent::Name(_))
+        });
+        topics.map(|(_, name, parts)| (name, parts))
     }
 
     fn grants(&mut self) -> &mut Grants {
@@ -170,9 +230,12 @@ impl Drop for Asked {
             return;
         };
         let is_short = grants.list.capacity() <= KEPT_GRANTS_MAX;
-        if !is_short || grants.names.capacity() > KEPT_BYTES_MAX {
+        let has_few = grants.parts.capacity() <= KEPT_PARTS_MAX;
+        if !is_short || !has_few || grants.names.capacity() > KEPT_BYTES_MAX {
             return;
         }
+        grants.parts.clear();
+        grants.are_parts_cut = false;
         grants.list.clear();
         grants.names.clear();
         grants.is_cut = false;
@@ -239,12 +302,45 @@ mod tests {
     }
 
     #[test]
+    fn partitions_stand_with_their_topics() {
+        let mut asked = Asked::default();
+        asked.add_partition(0, 9);
+        for (name, parts) in [("a", &[0, 1][..]), ("whole", &[]), ("b", &[7])] {
+            asked.add(Operation::Read, ResourceKind::Topic, name);
+            asked.add(Operation::Read, ResourceKind::Group, name);
+            asked.add(Operation::Read, ResourceKind::Topic, name);
+            parts.iter().for_each(|part| asked.add_partition(3, *part));
+        }
+        let shown = |asked: &Asked| -> Vec<(String, Option<Vec<i32>>)> {
+            let parts = |parts: &[Part]| parts.iter().map(|part| part.partition).collect();
+            let fetched = asked.fetched();
+            fetched
+                .map(|(name, p)| (name.to_owned(), p.map(parts)))
+                .collect()
+        };
+        let expected = [
+            ("a", None),
+            ("a", Some(vec![0, 1])),
+            ("whole", None),
+            ("whole", None),
+            ("b", None),
+            ("b", Some(vec![7])),
+        ];
+        assert_eq!(shown(&asked), expected.map(|(n, p)| (n.to_owned(), p)));
+        // With more than are remembered, of no topic is known which they are.
+        (0..PARTS_MAX as i32).for_each(|part| asked.add_partition(3, part));
+        assert!(shown(&asked).iter().all(|(_, parts)| parts.is_none()));
+    }
+
+    #[test]
     fn memory_comes_back_empty() {
         let mut first = Asked::default();
         first.add(Operation::Read, ResourceKind::Topic, "a");
+        first.add_partition(0, 1);
         drop(first);
         let mut second = Asked::default();
         second.add(Operation::Read, ResourceKind::Topic, "b");
+        assert!(second.fetched().all(|(_, parts)| parts.is_none()));
         assert_eq!(second.topics().collect::<Vec<_>>(), ["b"]);
     }
 }

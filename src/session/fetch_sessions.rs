@@ -6,11 +6,17 @@
 //! groups may be fewer in a new token, and others at another host), through the same broker, under
 //! the policies it was judged by; anything else answers FETCH_SESSION_ID_NOT_FOUND, and the client
 //! begins a full fetch that is judged afresh.
+//!
+//! What a session is remembered to hold is never less than what the broker may still answer with.
+//! So a topic leaves it only when every partition that was ever asked for has been taken out by a
+//! request that the broker has accepted, and even then it concerns polls of earlier epochs, which
+//! may wait on other connections.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::asked::{Asked, NAMES_BYTES_MAX};
+use super::asked::{Asked, NAMES_BYTES_MAX, Part};
+use crate::apis::fetch::TopicParts;
 use crate::broker::BrokerAddr;
 use crate::policy::View;
 use crate::principal::Principal;
@@ -25,8 +31,11 @@ pub const REFUSED_TOPICS_MAX: usize = 1_000;
 
 /// Most memory that what was refused in one session may take, in bytes.
 pub const REFUSED_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What a topic takes beside its name, in bytes.
-const TOPIC_BYTES: usize = 48;
+/// Most partitions that are remembered for one session; further ones make their topics stay in it
+/// until it ends.
+pub const PARTS_MAX: usize = 4_096;
+/// What a topic takes beside its name and its partitions, in bytes.
+const TOPIC_BYTES: usize = 80;
 /// Most memory that all sessions may take, in bytes; the oldest is forgotten first.
 pub const SESSIONS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -73,9 +82,86 @@ struct Session {
     refused_bytes: usize,
     /// Topics that were ever asked for in it, those included that it has forgotten since: what
     /// a request that names none of them may be answered with.
-    topics: HashSet<Box<str>>,
+    topics: HashMap<Box<str>, Topic>,
     /// How many bytes their names have.
     bytes: usize,
+    /// How many partitions of them are remembered.
+    parts: usize,
+}
+
+/// A topic of a session.
+#[derive(Debug, Default)]
+struct Topic {
+    /// Its partitions; sorted.
+    parts: Vec<Held>,
+    /// It may have more of them than is known here.
+    is_whole: bool,
+    /// From which request of the session on it is not in it.
+    left: Option<i32>,
+}
+
+/// A partition in a session: how its topic is named, its number, and the last request of the
+/// session that named it.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    tag: u64,
+    partition: i32,
+    epoch: i32,
+}
+
+impl Held {
+    /// Whether a request of this epoch takes it out. What is named again meanwhile stays.
+    fn leaves_with(&self, epoch: i32, name: &str, forgotten: &[TopicParts]) -> bool {
+        let named = |topic: &TopicParts| {
+            topic.tag == self.tag
+                && *topic.name == *name
+                && topic.partitions.contains(&self.partition)
+        };
+        self.epoch < epoch && forgotten.iter().any(named)
+    }
+}
+
+impl Topic {
+    /// Remembers that these partitions are asked for; returns how many are new.
+    fn add(&mut self, parts: &[Part], epoch: i32, room: usize) -> usize {
+        let before = self.parts.len();
+        for part in parts {
+            let key = (part.tag, part.partition);
+            let at = self
+                .parts
+                .binary_search_by_key(&key, |held| (held.tag, held.partition));
+            match at {
+                Ok(at) => {
+                    if let Some(held) = self.parts.get_mut(at) {
+                        held.epoch = held.epoch.max(epoch);
+                    }
+                }
+                Err(_) if self.parts.len() - before >= room => self.is_whole = true,
+                Err(at) => self.parts.insert(
+                    at,
+                    Held {
+                        tag: part.tag,
+                        partition: part.partition,
+                        epoch,
+                    },
+                ),
+            }
+        }
+        self.parts.len() - before
+    }
+
+    /// Whether a request of this epoch, which itself takes out what is `forgotten`, may be
+    /// answered with the topic.
+    fn concerns(&self, name: &str, epoch: i32, forgotten: &[TopicParts]) -> bool {
+        if self.left.is_some_and(|left| epoch >= left) {
+            return false;
+        }
+        let mut parts = self.parts.iter();
+        let leaves = !self.is_whole
+            && !self.parts.is_empty()
+            && parts.all(|held| held.leaves_with(epoch, name, forgotten));
+        !leaves
+    }
 }
 
 impl Session {
@@ -99,18 +185,31 @@ impl Session {
 
     /// How many bytes it takes.
     fn memory(&self) -> usize {
-        self.bytes + self.topics.len() * TOPIC_BYTES + self.refused_bytes
+        let names = self.bytes + self.topics.len() * TOPIC_BYTES;
+        names + self.parts * size_of::<Held>() + self.refused_bytes
     }
 
     /// Remembers topics; `false`: there are too many, or too much is refused.
-    fn add(&mut self, asked: &Asked) -> bool {
-        for name in asked.topics() {
-            if !self.topics.contains(name) {
+    fn add(&mut self, epoch: i32, asked: &Asked) -> bool {
+        for (name, parts) in asked.fetched() {
+            if !self.topics.contains_key(name) {
                 self.bytes += name.len();
-                self.topics.insert(name.into());
+                self.topics.insert(name.into(), Topic::default());
+            }
+            let Some(topic) = self.topics.get_mut(name) else {
+                continue;
+            };
+            topic.left = None;
+            match parts {
+                Some(parts) => {
+                    let room = PARTS_MAX.saturating_sub(self.parts);
+                    self.parts += topic.add(parts, epoch, room);
+                }
+                None => topic.is_whole = true,
             }
         }
         self.bytes <= NAMES_BYTES_MAX
+            && !asked.is_cut()
             && self.refused.len() <= REFUSED_TOPICS_MAX
             && self.refused_bytes <= REFUSED_BYTES_MAX
     }
@@ -163,18 +262,25 @@ impl FetchSessions {
             generation: owner.generation,
             refused: Vec::new(),
             refused_bytes: 0,
-            topics: HashSet::new(),
+            topics: HashMap::new(),
             bytes: 0,
+            parts: 0,
         };
         session.refuse(refused);
-        match session.add(asked) {
+        match session.add(0, asked) {
             true => table.insert(key, session),
             false => table.remove(&key),
         }
     }
 
     /// A session goes on with more topics, and with other refused partitions if `refused` says so.
-    pub fn go_on(&self, key: &SessionKey, refused: Option<Vec<StructNode>>, asked: &Asked) {
+    pub fn go_on(
+        &self,
+        key: &SessionKey,
+        epoch: i32,
+        refused: Option<Vec<StructNode>>,
+        asked: &Asked,
+    ) {
         let mut table = self.lock();
         let Some(session) = table.sessions.get_mut(key) else {
             return;
@@ -183,7 +289,7 @@ impl FetchSessions {
         if let Some(refused) = refused {
             session.refuse(refused);
         }
-        let (fits, after) = (session.add(asked), session.memory());
+        let (fits, after) = (session.add(epoch, asked), session.memory());
         table.bytes = table.bytes - before + after;
         match fits {
             true => table.make_room(),
@@ -191,19 +297,48 @@ impl FetchSessions {
         }
     }
 
-    /// A topic of the session for which `may_read` is false. `Some(None)`: the session is not
+    /// The broker has taken this out of a session, by the request of this epoch.
+    pub fn without(&self, key: &SessionKey, epoch: i32, forgotten: &[TopicParts]) {
+        let mut table = self.lock();
+        let Some(session) = table.sessions.get_mut(key) else {
+            return;
+        };
+        let taken = session.memory();
+        for gone in forgotten {
+            let Some(topic) = session.topics.get_mut(&*gone.name) else {
+                continue;
+            };
+            let before = topic.parts.len();
+            let one = std::slice::from_ref(gone);
+            (topic.parts).retain(|held| !held.leaves_with(epoch, &gone.name, one));
+            session.parts -= before - topic.parts.len();
+            if topic.parts.is_empty() && before > 0 && !topic.is_whole {
+                topic.left = Some(epoch);
+            }
+        }
+        let left = session.memory();
+        table.bytes = table.bytes - taken + left;
+    }
+
+    /// A topic for which `may_read` is false, and with which the session's request of this epoch
+    /// may be answered though it takes out what is `forgotten`. `Some(None)`: the session is not
     /// remembered, so that nobody can tell.
     pub fn unreadable(
         &self,
         key: &SessionKey,
+        epoch: i32,
+        forgotten: &[TopicParts],
         may_read: impl Fn(&str) -> bool,
     ) -> Option<Option<Box<str>>> {
         let table = self.lock();
         let Some(session) = table.sessions.get(key) else {
             return Some(None);
         };
-        let lost = session.topics.iter().find(|name| !may_read(name));
-        lost.map(|name| Some(name.clone()))
+        let lost = session
+            .topics
+            .iter()
+            .find(|(name, topic)| !may_read(name) && topic.concerns(name, epoch, forgotten));
+        lost.map(|(name, _)| Some(name.clone()))
     }
 
     /// The session has ended.
@@ -325,20 +460,108 @@ mod tests {
             }
             asked
         };
-        assert_eq!(sessions.unreadable(&key, |_| true), Some(None));
+        assert_eq!(sessions.unreadable(&key, 1, &[], |_| true), Some(None));
         sessions.open(key.clone(), &owner(&a, 1), Vec::new(), &asked(&["one"]));
-        sessions.go_on(&key, None, &asked(&["two", "one"]));
-        assert_eq!(sessions.unreadable(&key, |_| true), None);
+        sessions.go_on(&key, 1, None, &asked(&["two", "one"]));
+        assert_eq!(sessions.unreadable(&key, 1, &[], |_| true), None);
         for lost in ["one", "two"] {
-            let found = sessions.unreadable(&key, |name| name != lost);
+            let found = sessions.unreadable(&key, 1, &[], |name| name != lost);
             assert_eq!(found, Some(Some(lost.into())));
         }
         // One with more topics than are remembered is not known any more.
         for number in 0..2_000 {
             let name = format!("{number:0200}");
-            sessions.go_on(&key, None, &asked(&[&name]));
+            sessions.go_on(&key, 1, None, &asked(&[&name]));
         }
         assert!(sessions.refused(&key, &owner(&a, 1)).is_none());
+    }
+
+    /// What is fetched, or forgotten, of a topic `t`, under the id that the tag stands for.
+    fn parts(tag: u64, partitions: &[i32]) -> (Asked, [TopicParts; 1]) {
+        let mut asked = Asked::default();
+        asked.add(Operation::Read, ResourceKind::Topic, "t");
+        for partition in partitions {
+            asked.add_partition(tag, *partition);
+        }
+        let (name, partitions) = ("t".into(), partitions.to_vec());
+        let topic = TopicParts {
+            name,
+            tag,
+            partitions,
+        };
+        (asked, [topic])
+    }
+
+    /// Whether the session's request of this epoch may be answered with the topic.
+    fn concerned(sessions: &FetchSessions, epoch: i32, forgotten: &[TopicParts]) -> bool {
+        let found = sessions.unreadable(&session_7(), epoch, forgotten, |_| false);
+        found.is_some()
+    }
+
+    fn session_7() -> SessionKey {
+        let host = "b".to_owned();
+        (BrokerAddr { host, port: 1 }, 7)
+    }
+
+    fn opened(tag: u64, partitions: &[i32]) -> FetchSessions {
+        let sessions = FetchSessions::default();
+        let (asked, _) = parts(tag, partitions);
+        let a = principal("User:a");
+        sessions.open(session_7(), &owner(&a, 1), Vec::new(), &asked);
+        sessions
+    }
+
+    #[test]
+    fn a_topic_leaves_with_its_last_partition_and_for_later_requests_only() {
+        let sessions = opened(0, &[0, 1]);
+        let key = session_7();
+        let (_, first) = parts(0, &[0]);
+        let (_, both) = parts(0, &[0, 1]);
+        // The request that takes out all of it cannot be answered with it; until it is accepted,
+        // the others can.
+        assert!(concerned(&sessions, 1, &first) && !concerned(&sessions, 1, &both));
+        sessions.without(&key, 1, &first);
+        assert!(concerned(&sessions, 2, &[]));
+        sessions.without(&key, 3, &both);
+        assert!(concerned(&sessions, 2, &[]), "it may still wait");
+        assert!(!concerned(&sessions, 3, &[]) && !concerned(&sessions, 4, &[]));
+        // It comes back.
+        sessions.go_on(&key, 5, None, &parts(0, &[1]).0);
+        assert!(concerned(&sessions, 5, &[]));
+    }
+
+    #[test]
+    fn what_a_later_request_names_again_stays() {
+        let sessions = opened(0, &[0]);
+        let (asked, gone) = parts(0, &[0]);
+        sessions.go_on(&session_7(), 2, None, &asked);
+        assert!(concerned(&sessions, 1, &gone));
+        sessions.without(&session_7(), 1, &gone);
+        assert!(concerned(&sessions, 2, &[]));
+    }
+
+    #[test]
+    fn a_topic_that_was_made_again_is_not_forgotten_with_the_old_one() {
+        let sessions = opened(11, &[0]);
+        let key = session_7();
+        sessions.go_on(&key, 1, None, &parts(12, &[0]).0);
+        sessions.without(&key, 2, &parts(11, &[0]).1);
+        assert!(concerned(&sessions, 3, &[]));
+        sessions.without(&key, 3, &parts(0, &[0]).1);
+        assert!(concerned(&sessions, 4, &[]));
+        sessions.without(&key, 4, &parts(12, &[0]).1);
+        assert!(!concerned(&sessions, 4, &[]));
+    }
+
+    #[test]
+    fn of_what_is_not_known_partition_by_partition_nothing_leaves() {
+        let many: Vec<i32> = (0..=PARTS_MAX as i32).collect();
+        for partitions in [&[][..], &many] {
+            let sessions = opened(0, partitions);
+            let (_, gone) = parts(0, &many);
+            sessions.without(&session_7(), 1, &gone);
+            assert!(concerned(&sessions, 2, &gone), "{}", partitions.len());
+        }
     }
 
     #[test]

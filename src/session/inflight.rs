@@ -7,7 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::asked::Asked;
-use crate::apis::Api;
+use crate::apis::fetch::TopicParts;
+use crate::apis::{Api, Creation};
 use crate::telemetry::Outcome;
 use crate::wire::tree::StructNode;
 
@@ -55,12 +56,16 @@ pub struct Expect {
     pub refused: Vec<(&'static str, StructNode)>,
     /// Stands for what other sets of policies would have decided otherwise and has been told.
     pub told: Vec<u64>,
+    /// Whether the broker may make topics that the request names.
+    pub creation: Creation,
     /// What is to be done with the answer.
     pub work: Work,
     /// How long the broker may keep the answer back until something happens, in milliseconds.
     pub waits_ms: u32,
     /// What was allowed.
     pub asked: Asked,
+    /// What a Fetch request takes out of its session.
+    pub forgotten: Vec<TopicParts>,
     /// By which policies; also by later ones that have changed nothing.
     pub generation: u64,
 }
@@ -93,6 +98,8 @@ pub struct FetchWork {
     pub session_id: i32,
     /// Whether the answer may open a session.
     pub opens: bool,
+    /// The request's place in the session; below 1: in none.
+    pub epoch: i32,
     /// The policies in force when the request was judged.
     pub generation: u64,
 }

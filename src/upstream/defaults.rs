@@ -1,6 +1,7 @@
 //! What the cluster gives topics that state no numbers (`num.partitions` and
-//! `default.replication.factor`): asked of a broker when somebody needs to know, and kept for a
-//! while. The proxy's own identity needs DescribeConfigs on the cluster for it.
+//! `default.replication.factor`), and whether it makes topics by itself: asked of a broker when
+//! somebody needs to know, and kept for a while. The proxy's own identity needs DescribeConfigs on
+//! the cluster for it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ const DESCRIBE_CONFIGS_VERSION: i16 = 1;
 const BROKER: i64 = 4;
 const PARTITIONS: &str = "num.partitions";
 const REPLICATION_FACTOR: &str = "default.replication.factor";
+const MAKES_TOPICS: &str = "auto.create.topics.enable";
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct TopicDefaults {
     pub partitions: i64,
     /// `default.replication.factor`.
     pub replication_factor: i64,
+    /// `auto.create.topics.enable`.
+    pub makes_topics: bool,
 }
 
 /// What is known of the defaults.
@@ -71,6 +75,14 @@ impl Cluster {
         }
     }
 
+    /// Whether the cluster makes topics because somebody asks for them, as far as is known: Kafka's
+    /// own default is that it does. Asks nobody.
+    pub fn makes_topics(&self) -> bool {
+        let state = self.defaults.state.lock();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.defaults.is_none_or(|known| known.makes_topics)
+    }
+
     /// Asks a broker, unless somebody else just has. Afterwards it is known, or it is known that
     /// it cannot be known for now.
     pub async fn learn_topic_defaults(&self) {
@@ -103,7 +115,7 @@ impl Cluster {
         let (id, _) = id.ok_or(AskError::Unreadable)?;
         let mut request = frames::new_request(DESCRIBE_CONFIGS).ok_or(AskError::Unreadable)?;
         let mut resource = request.element("Resources");
-        let keys = [PARTITIONS, REPLICATION_FACTOR];
+        let keys = [PARTITIONS, REPLICATION_FACTOR, MAKES_TOPICS];
         let keys = keys.map(|key| Node::Bytes(Some(key.as_bytes().into())));
         resource
             .set_int("ResourceType", BROKER)
@@ -124,15 +136,17 @@ impl Cluster {
 
 fn read(described: &StructNode) -> Option<TopicDefaults> {
     let configs = described.structs("Configs");
-    let number = |name: &str| {
+    let value = |name: &str| {
         let config = configs
             .iter()
             .find(|config| config.text("Name") == Some(name));
-        config?.text("Value")?.parse().ok()
+        config?.text("Value")
     };
+    let number = |name: &str| value(name)?.parse().ok();
     Some(TopicDefaults {
         partitions: number(PARTITIONS)?,
         replication_factor: number(REPLICATION_FACTOR)?,
+        makes_topics: value(MAKES_TOPICS) != Some("false"),
     })
 }
 
@@ -159,8 +173,17 @@ mod tests {
         let known = TopicDefaults {
             partitions: 6,
             replication_factor: 3,
+            makes_topics: true,
         };
         assert_eq!(read(&described(&both)), Some(known));
+        for (value, makes_topics) in [("false", false), ("true", true)] {
+            let all = [both[0], both[1], (MAKES_TOPICS, Some(value))];
+            let known = TopicDefaults {
+                makes_topics,
+                ..known
+            };
+            assert_eq!(read(&described(&all)), Some(known));
+        }
         assert_eq!(read(&described(&both[..1])), None);
         for value in [None, Some("many"), Some("")] {
             let odd = [both[0], (REPLICATION_FACTOR, value)];

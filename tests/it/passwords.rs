@@ -8,10 +8,10 @@ use kordon::identity::scram::{Credential, Hash, ScramClient};
 
 use crate::support::*;
 
-const PASSWORD: &str = "correct-horse";
+pub const PASSWORD: &str = "correct-horse";
 const REFUSED: &str = "Authentication failed: Invalid username or password";
 
-fn entry(name: &str) -> String {
+pub fn entry(name: &str) -> String {
     let iterations = NonZeroU32::new(4096).unwrap();
     let texts = [Hash::Sha256, Hash::Sha512]
         .map(|hash| Credential::of_password(hash, PASSWORD, b"salt", iterations).text());
@@ -33,12 +33,12 @@ async fn client(lab: &Lab, mechanism: &str) -> Client {
     client
 }
 
-async fn plain(client: &mut Client, message: &str) -> SaslAuthenticateResponse {
+pub async fn plain(client: &mut Client, message: &str) -> SaslAuthenticateResponse {
     client.call(2, &sasl(message.to_owned())).await.unwrap()
 }
 
 /// A SCRAM exchange; the server's signature is checked.
-async fn scram(
+pub async fn scram(
     client: &mut Client,
     hash: Hash,
     user: &str,

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -213,6 +214,127 @@ async fn who_leaves_while_requests_stand_behind_a_poll_is_noticed() {
     seen(&lab, 1, 1).await;
     drop(client);
     lab.until_metric("kordon_upstream_connections", 0.0);
+}
+
+/// How a session comes to the poll during which `open.b` is lost.
+enum Forgets {
+    Nothing,
+    /// One of the two partitions that it has.
+    Half,
+    /// All of them, by the poll itself.
+    Now,
+    /// All of them, by an earlier request; the poll names nothing.
+    Before,
+    /// The same, but they have come back since.
+    AndAsksAgain,
+    /// A poll on one connection; another forgets all of them meanwhile.
+    Elsewhere,
+}
+
+#[tokio::test]
+async fn a_poll_outlives_what_its_session_has_forgotten_and_nothing_else() {
+    use kafka_protocol::messages::fetch_request::ForgottenTopic;
+    let lab = Lab::with(|setup| {
+        setup.gate = Some(Arc::new(Rules {
+            sessions: Some(Sessions::default()),
+            ..Rules::default()
+        }));
+    });
+    let cases = [
+        (Forgets::Nothing, false),
+        (Forgets::Half, false),
+        (Forgets::Now, true),
+        (Forgets::Before, true),
+        (Forgets::AndAsksAgain, false),
+        (Forgets::Elsewhere, false),
+    ];
+    let mut lost = 0.0;
+    for (version, (forgets, stays)) in [7, 12, 13, 17]
+        .into_iter()
+        .flat_map(|version| cases.iter().map(move |case| (version, case)))
+    {
+        lab.reload(POLICY);
+        let mut all = fetch_all(&["open.b", "open.a"]);
+        all.session_epoch = 0;
+        let end = lab.broker().end_offset("open.a", 0).unwrap();
+        for topic in &mut all.topics {
+            let part = |index| {
+                let part = topic.partitions[0].clone().with_partition(index);
+                part.with_fetch_offset(if index == 0 { end } else { 0 })
+            };
+            topic.partitions = vec![part(0), part(1)];
+        }
+        // Nothing is ever written to `open.b`.
+        all.topics[0].partitions[0].fetch_offset = 0;
+        if version >= 13 {
+            all = by_id(&lab, all).await;
+        }
+        let b = all.topics[0].clone();
+        let mut client = lab.app().await;
+        let opened = client.call(version, &all).await.unwrap();
+        assert!(opened.session_id > 0 && opened.error_code == 0);
+        let on = |epoch: i32, wait: Duration, forgotten: &[i32]| {
+            let mut request = fetch_request("open.a", 0, 0, wait);
+            request.topics.clear();
+            (request.session_id, request.session_epoch) = (opened.session_id, epoch);
+            let gone = ForgottenTopic::default()
+                .with_topic(b.topic.clone())
+                .with_topic_id(b.topic_id)
+                .with_partitions(forgotten.to_vec());
+            if !forgotten.is_empty() {
+                request.forgotten_topics_data = vec![gone];
+            }
+            request
+        };
+        let quick = async |client: &mut Client, request: &FetchRequest| {
+            let answer = client.call(version, request).await.unwrap();
+            assert_eq!(
+                (answer.error_code, answer.session_id),
+                (0, opened.session_id)
+            );
+        };
+        let mut beside = lab.app().await;
+        let before = lab.broker().requests(1);
+        let long = match forgets {
+            Forgets::Nothing | Forgets::Elsewhere => on(1, LONG, &[]),
+            Forgets::Half => on(1, LONG, &[1]),
+            Forgets::Now => on(1, LONG, &[0, 1]),
+            Forgets::Before => {
+                // In two steps.
+                quick(&mut client, &on(1, Duration::ZERO, &[1])).await;
+                quick(&mut client, &on(2, Duration::ZERO, &[0])).await;
+                on(3, LONG, &[])
+            }
+            Forgets::AndAsksAgain => {
+                quick(&mut client, &on(1, Duration::ZERO, &[0, 1])).await;
+                let mut again = on(2, LONG, &[]);
+                again.topics = vec![b.clone()];
+                again
+            }
+        };
+        client.send(version, &long).await.unwrap();
+        let sent = match forgets {
+            Forgets::Before => 3,
+            Forgets::AndAsksAgain => 2,
+            _ => 1,
+        };
+        seen(&lab, 1, before + sent).await;
+        if matches!(forgets, Forgets::Elsewhere) {
+            quick(&mut beside, &on(2, Duration::ZERO, &[0, 1])).await;
+        }
+        lab.reload(&without_b());
+        let since = Instant::now();
+        if !stays {
+            ended_after(&mut client, since).await;
+            lost += 1.0;
+        } else {
+            write(&lab, "open.a", b"kept").await;
+            let (_, answer) = answer::<FetchRequest>(&mut client, version).await;
+            let read = messages(&fetched(&answer)[0].3).unwrap();
+            assert_eq!(read[0].value.as_deref(), Some(&b"kept"[..]));
+        }
+        lab.metric_is("kordon_revocations_total", &["api=\"Fetch\""], lost);
+    }
 }
 
 fn join(group: &str, member: &StrBytes) -> JoinGroupRequest {

@@ -2,7 +2,10 @@
 
 use kafka_protocol::messages::{GroupId, InitProducerIdRequest, JoinGroupRequest, TransactionalId};
 use kordon::demo::client::{Client, ClientError};
+use kordon::identity::scram::Hash;
+use serde_json::json;
 
+use crate::passwords::{PASSWORD, entry, plain, scram};
 use crate::policy::fetch_all;
 use crate::support::*;
 
@@ -167,4 +170,58 @@ async fn a_reload_moves_an_open_connection_or_ends_it_where_two_match() {
     ]);
     let detail = line["detail"].as_str().unwrap();
     assert!(detail.contains("two tenants"), "{line}");
+}
+
+#[tokio::test]
+async fn the_listeners_tenant_stands_before_whatever_sasl_proves() {
+    let lab = Lab::with(|setup| {
+        setup.tls = true;
+        // Two tenants match the user as well, which nobody asks here.
+        setup.policy = format!("{BOUNDED}{BANK}").replace("User:bank-*", "User:shop-*");
+        setup.users = Some(format!("users:\n{}", entry("shop-bank")));
+        setup.mesh.1 = "{mtls: {from: cn}, tenant: bank}
+    sasl:
+      plain: {users: users.yaml, shared: true}
+      scramSha256: {users: users.yaml, tenant: shop, shared: true}
+      oauthbearer: {issuer: \"https://issuer.example\", jwks: {file: jwks.json}, audience: kafka,
+        algorithms: [ES256], tenantClaim: tenant_id, shared: true}"
+            .to_owned();
+    });
+    let said = |tenant: &str| Signer::trusted().token("shop-bank", json!({"tenant_id": tenant}));
+    // Without a tenant of the listener's, the claim is the tenant.
+    let mut elsewhere = lab.client("tokens").await;
+    let answer = elsewhere.authenticate(&said("shop")).await.unwrap();
+    assert_eq!(answer.error_code, 0);
+    assert_eq!(writes(&mut Ok(elsewhere), "secret.a").await, Some(29));
+
+    for mechanism in ["OAUTHBEARER", "PLAIN", "SCRAM-SHA-256"] {
+        let mut client = lab.tls("mesh", "localhost", Some(&["x"])).await.unwrap();
+        client.call(1, &handshake(mechanism)).await.unwrap();
+        let answer = match mechanism {
+            "OAUTHBEARER" => client.call(2, &sasl(first_message(&said("shop")))).await,
+            "PLAIN" => Ok(plain(&mut client, &format!("\0shop-bank\0{PASSWORD}")).await),
+            _ => Ok(scram(&mut client, Hash::Sha256, "shop-bank", PASSWORD).await),
+        };
+        assert_eq!(answer.unwrap().error_code, 0, "{mechanism}");
+        let mut client = Ok(client);
+        assert_eq!(
+            writes(&mut client, "secret.a").await,
+            Some(0),
+            "{mechanism}"
+        );
+        // What another token claims is no other tenant.
+        if mechanism == "OAUTHBEARER" {
+            let client = client.as_mut().unwrap();
+            client.call(1, &handshake(mechanism)).await.unwrap();
+            let again = client.call(2, &sasl(first_message(&said("mine")))).await;
+            assert_eq!(again.unwrap().error_code, 0);
+        }
+        assert_eq!(
+            writes(&mut client, "secret.a").await,
+            Some(0),
+            "{mechanism}"
+        );
+    }
+    let labels = ["tenant=\"bank\"", "api=\"Produce\"", "\"forwarded\""];
+    lab.metric_is("kordon_requests_total", &labels, 6.0);
 }

@@ -283,14 +283,59 @@ async fn no_topic_comes_to_be_by_being_asked_for_where_a_rule_speaks_against_it(
         );
         let good = format!("new.v{version}");
         let answer = client.call(version, &ask(&[&good])).await.unwrap();
+        assert_eq!(answer.topics[0].error_code, 3, "version {version}");
+        let answer = client.call(version, &ask(&[&good])).await.unwrap();
         assert_eq!(answer.topics[0].error_code, 0, "version {version}");
         assert_eq!(answer.topics[0].partitions.len(), 3);
     }
+    // It was refused each time that it was asked for, and nothing else was.
+    let labels = ["api=\"Metadata\"", "reason=\"topic_rules\""];
+    lab.metric_is("kordon_refusals_total", &labels, 13.0);
+    lab.metric_is("kordon_requests_total", &["Metadata", "partial"], 13.0);
+    let line = lab.audit(&[("decision", "deny"), ("resource", "Topic:new.Bad")]);
+    for (field, value) in [
+        ("api", "Metadata"),
+        ("operation", "Create"),
+        ("reason", "topic_rules"),
+        ("principal", "User:app"),
+        (
+            "detail",
+            "policy `house`, create.name: expected a name that matches `new\\.[a-z0-9]+`, got \
+             `new.Bad`",
+        ),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert!(
+        line["rule"].as_str().unwrap().contains("base.yaml:"),
+        "{line}"
+    );
+    // Who does not want it made is refused nothing.
+    let request = ask(&["new.Bad"]).with_allow_auto_topic_creation(false);
+    let answer = client.call(9, &request).await.unwrap();
+    assert_eq!(answer.topics[0].error_code, 3);
+    lab.metric_is("kordon_refusals_total", &labels, 13.0);
     // Three partitions each are not what the house wants.
     lab.reload(&policies("create: {partitions: 4..}"));
     let answer = client.call(9, &ask(&["new.late"])).await.unwrap();
     assert_eq!(answer.topics[0].error_code, 3);
     assert_eq!(lab.broker().end_offset("new.late", 0), None);
+    lab.metric_is("kordon_refusals_total", &labels, 14.0);
+}
+
+#[tokio::test]
+async fn where_the_cluster_makes_no_topics_no_rule_keeps_one_away() {
+    for mode in ["", "mode: observe\n  "] {
+        let lab = Lab::ruled(&policies(&format!("{mode}create: {{name: x}}")));
+        let mut client = lab.app().await;
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name("new.Bad")));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+        let answer = client.call(9, &request).await.unwrap();
+        assert_eq!(answer.topics[0].error_code, 3);
+        for metric in ["kordon_refusals_total", "kordon_would_deny_total"] {
+            assert_eq!(lab.metric(metric, &[]), 0.0, "{mode}");
+        }
+    }
 }
 
 #[tokio::test]

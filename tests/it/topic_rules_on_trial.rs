@@ -164,13 +164,90 @@ async fn numbers_that_are_left_to_the_cluster_are_judged_by_its_defaults() {
     let detail = line["detail"].as_str().unwrap();
     let says = "expected 1..2, got none, and the cluster's default is 3";
     assert!(detail.ends_with(says), "{line}");
-    // A topic that is asked for comes to be, and whether it was there nobody here knows.
-    let name = Some(topic_name("new.c"));
-    let asked = MetadataRequestTopic::default().with_name(name);
-    let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+}
+
+/// Whether a topic was there, so that none would be made, the answer says.
+#[tokio::test]
+async fn topics_that_metadata_makes_are_made_and_what_would_be_refused_is_told() {
+    let trial = "create: {name: 'new\\.[a-z]+', partitions: 1..2}";
+    let house = "create: {name: '[a-z]+\\..*'}";
+    let policy = tried(house, trial);
+    let lab = Lab::with(|setup| {
+        setup.auto_create = Some(3);
+        setup.policy = policy.clone();
+    });
+    let mut client = lab.app().await;
+    let ask = async |client: &mut Client, version: i16, names: &[&str]| {
+        let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        let request = MetadataRequest::default();
+        let request = request.with_topics(Some(names.iter().map(topic).collect()));
+        let answer = client.call(version, &request).await.unwrap();
+        let mut codes: Vec<_> = (answer.topics.iter())
+            .map(|topic| (topic.name.as_ref().unwrap().to_string(), topic.error_code))
+            .collect();
+        codes.sort();
+        codes.into_iter().map(|(_, code)| code).collect::<Vec<_>>()
+    };
+    for (at, version) in [1, 4, 9, 13].into_iter().enumerate() {
+        let name = format!("new.V{version}");
+        assert_eq!(ask(&mut client, version, &[&name, "open.a"]).await, [3, 0]);
+        assert_eq!(lab.broker().end_offset(&name, 2), Some(0));
+        // It is there, as `open.a` was: nothing more would be made.
+        assert_eq!(ask(&mut client, version, &[&name, "open.a"]).await, [0, 0]);
+        assert_eq!(would(&lab, "Metadata"), (at + 1) as f64, "{version}");
+    }
+    let line = lab.audit(&[("decision", "would_deny"), ("resource", "Topic:new.V9")]);
+    for (field, value) in [
+        ("api", "Metadata"),
+        ("operation", "Create"),
+        ("principal", "User:app"),
+        ("reason", "topic_rules"),
+        ("set", "observe"),
+        (
+            "detail",
+            "policy `trial`, create.name: expected a name that matches `new\\.[a-z]+`, got \
+             `new.V9`; policy `trial`, create.partitions: expected 1..2, got none, and the \
+             cluster's default is 3",
+        ),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert!(
+        line["rule"].as_str().unwrap().ends_with(TRIAL_LINE),
+        "{line}"
+    );
+    assert_eq!(lab.metric("kordon_refusals_total", &[]), 0.0);
+
+    // What is foretold is what happens once the policy is in force.
+    lab.reload(&policy.replace("mode: observe", "mode: enforce"));
+    assert_eq!(ask(&mut client, 9, &["new.late", "open.a"]).await, [3, 0]);
+    assert_eq!(lab.broker().end_offset("new.late", 0), None);
+    assert_eq!(refused(&lab, "Metadata"), 1.0);
+    assert_eq!(would(&lab, "Metadata"), 4.0);
+}
+
+/// Nothing is made for a request in which one topic may not be made; what only observes would have
+/// changed nothing about it.
+#[tokio::test]
+async fn what_is_not_made_anyway_is_refused_by_nobody_else() {
+    let lab = Lab::with(|setup| {
+        setup.auto_create = Some(3);
+        setup.policy = tried(
+            "create: {name: '[a-z]+\\.[a-z]+'}",
+            "create: {partitions: 2}",
+        );
+    });
+    let mut client = lab.app().await;
+    let names = ["new.Bad", "new.fine"].map(|name| Some(topic_name(name)));
+    let topics = names.map(|name| MetadataRequestTopic::default().with_name(name));
+    let request = MetadataRequest::default().with_topics(Some(topics.to_vec()));
     let answer = client.call(9, &request).await.unwrap();
-    assert_eq!(answer.topics[0].error_code, 0);
-    assert_eq!(would(&lab, "Metadata"), 0.0);
+    assert!(answer.topics.iter().all(|topic| topic.error_code == 3));
+    assert_eq!(lab.broker().end_offset("new.fine", 0), None);
+    assert_eq!(
+        (refused(&lab, "Metadata"), would(&lab, "Metadata")),
+        (1.0, 0.0)
+    );
 }
 
 #[tokio::test]

@@ -244,3 +244,122 @@ fn what_only_observes_decides_nothing_and_says_what_it_would_change() {
         serde_json::Value::Null
     );
 }
+
+/// A configuration with `policies`, a `shadow` and a super user, and what is answered there.
+fn configured(arguments: &str) -> (String, u8) {
+    let stricter = POLICIES.replace("{deny: [Write], topics", "{deny: [All], topics");
+    // What observes there is no part of that set.
+    shadowed(&format!("{stricter}{OBSERVING}"), arguments)
+}
+
+fn shadowed(next: &str, arguments: &str) -> (String, u8) {
+    let dir = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    file("policies/p.yaml", POLICIES);
+    file("next/p.yaml", next);
+    file(
+        "kordon.yaml",
+        "upstream: {bootstrap: [k:1]}\npolicies: policies\n\
+         authorization: {superUsers: [\"User:root\"], shadow: next}\n\
+         listeners: [{name: l, bind: 127.0.0.1:0, identity: {static: \"User:x\"},\n  \
+         advertise: {host: localhost, ports: 1000-1001}}]\n",
+    );
+    let shown = dir.path().display().to_string();
+    let words = arguments.replace("DIR", &shown);
+    let words = ["explain"].into_iter().chain(words.split_whitespace());
+    let line = Line::try_parse_from(words).unwrap();
+    let mut out = Vec::new();
+    let code = run(&line.options, &mut out).unwrap();
+    (String::from_utf8(out).unwrap().replace(&shown, "DIR"), code)
+}
+
+#[test]
+fn a_configuration_brings_its_policies_and_what_its_shadow_would_decide() {
+    let (out, code) =
+        configured("-c DIR/kordon.yaml --principal User:a --operation Read --topic x.y --group g");
+    assert_eq!(
+        out,
+        "allow: User:a, group g may Read topic `x.y` from 127.0.0.1\n\
+         decided by DIR/policies/p.yaml:8\n  \
+         - {allow: [All], topics: [\"x.y\"], groups: [g], cluster: true, transactionalIds: [t]}\n\
+         in the shadow: allow, decided by DIR/next/p.yaml:8\n  \
+         - {allow: [All], topics: [\"x.y\"], groups: [g], cluster: true, transactionalIds: [t]}\n"
+    );
+    assert_eq!(code, 0);
+    // The shadow beside another directory than that of the configuration, and what it lacks.
+    let question = "--principal User:a --operation Write";
+    let (out, _) = configured(&format!(
+        "DIR/policies -c DIR/kordon.yaml {question} --topic x.secret"
+    ));
+    assert!(
+        out.ends_with(
+            "in the shadow: deny, decided by DIR/next/p.yaml:9\n  \
+             - {deny: [All], topics: [\"x.secret\"]}\n\
+             in the shadow also matches, allow: DIR/next/p.yaml:7\n  \
+             - {allow: [Write], topics: [\"x.*\"]}\n"
+        ),
+        "{out}"
+    );
+    let (out, _) = configured(&format!("-c DIR/kordon.yaml {question} --topic none"));
+    assert!(
+        out.ends_with("in the shadow: deny, decided by no rule: no rule matches\n"),
+        "{out}"
+    );
+    let (out, _) = configured(&format!("DIR/policies {question} --topic none"));
+    assert!(!out.contains("shadow"), "{out}");
+}
+
+#[test]
+fn programs_get_the_shadow_in_the_form_of_the_decision() {
+    let ask = |arguments: &str| -> serde_json::Value {
+        let (out, code) = configured(&format!("-c DIR/kordon.yaml {arguments} --format json"));
+        assert_eq!(code, 0, "{out}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let answer = ask("--principal User:a --operation Describe --topic x.secret");
+    assert_eq!(answer["decision"], "allow");
+    assert_eq!(answer["rule"]["line"], 7);
+    let shadow = &answer["shadow"];
+    assert_eq!(
+        shadow,
+        &json!({
+            "decision": "deny",
+            "rule": {"file": "DIR/next/p.yaml", "line": 9},
+            "reason": "rule",
+            "considered": [
+                {"effect": "allow", "file": "DIR/next/p.yaml", "line": 7},
+                {"effect": "deny", "file": "DIR/next/p.yaml", "line": 9},
+            ],
+        })
+    );
+    // Super users are so there too, and what observes there is no part of the set.
+    let answer = ask("--principal User:root --operation Read --topic x.new");
+    assert_eq!(answer["shadow"]["reason"], "super user");
+    let answer = ask("--principal User:a --operation Read --topic x.new");
+    assert_eq!(answer["shadow"]["decision"], "deny");
+    assert!(
+        json("--principal User:a --operation Read --topic x.y")
+            .get("shadow")
+            .is_none()
+    );
+}
+
+#[test]
+fn mistakes_in_the_shadow_are_reported_as_by_check() {
+    let question = "-c DIR/kordon.yaml --principal User:a --operation Read --topic x";
+    let (out, code) = shadowed(&POLICIES.replace("[Write]", "[Wriet]"), question);
+    assert_eq!(code, 1, "{out}");
+    assert!(
+        out.contains("DIR/next/p.yaml:7:16: unknown operation `Wriet`"),
+        "{out}"
+    );
+    let (out, code) = shadowed("", question);
+    assert_eq!((code, out.contains("help")), (0, false), "{out}");
+    let (out, code) = configured(&question.replace("kordon", "none"));
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("DIR/none.yaml"), "{out}");
+}

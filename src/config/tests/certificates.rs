@@ -72,11 +72,6 @@ fn beside_sasl_a_certificate_is_asked_for_and_names_nobody() {
         let tls = listener.net.tls.as_ref().unwrap();
         assert_eq!(tls.client_auth, asked, "{auth} {identity}");
     }
-    let found = bad(&with("required", "mtls: {from: cn}, tenant: shop"));
-    assert!(
-        found[0].contains("`identity.tenant` with `sasl`"),
-        "{found:?}"
-    );
 }
 
 #[test]

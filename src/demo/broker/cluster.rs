@@ -112,9 +112,16 @@ pub fn metadata(shared: &Shared, peer: &Peer, call: &Call) -> Option<Outcome> {
             && (request.allow_auto_topic_creation || call.version < 4)
         {
             let id = random().ok()?;
-            made |= topics
+            if topics
                 .create(&name, id, partitions, std::iter::empty())
-                .is_ok();
+                .is_ok()
+            {
+                made = true;
+                // As Kafka's broker, which has only asked its controller by then.
+                let unknown = missing(code::UNKNOWN_TOPIC_OR_PARTITION);
+                answers.push(unknown.with_name(Some(topic_name(&name))));
+                continue;
+            }
         }
         answers.push(match topics.named(&name) {
             Some(topic) => describe(&name, topic),

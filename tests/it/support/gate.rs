@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, ProduceRequest, RequestHeader, ResponseHeader,
-    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    ApiKey, ApiVersionsResponse, FetchRequest, FetchResponse, ProduceRequest, RequestHeader,
+    ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use kordon::identity::scram::{ClientFirst, Credential, Hash, ServerExchange};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+
+use super::fetching::Sessions;
 
 /// Kafka refuses a re-authentication sooner after the last one.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -38,6 +41,8 @@ pub struct Rules {
     pub distrusts: AtomicBool,
     /// What a refused token is answered with.
     pub challenge: &'static str,
+    /// Who connects need not say who it is, and fetches in sessions.
+    pub sessions: Option<Sessions>,
     /// How many answers to Produce are still to be lost: the connection ends in their place.
     pub loses: AtomicI64,
     /// Sessions opened, renewed, and ended because a request came too late.
@@ -60,6 +65,7 @@ impl Default for Rules {
             refuses: AtomicBool::new(false),
             distrusts: AtomicBool::new(false),
             challenge: r#"{"status":"invalid_token"}"#,
+            sessions: None,
             loses: AtomicI64::new(0),
             opened: AtomicU64::new(0),
             renewed: AtomicU64::new(0),
@@ -150,6 +156,7 @@ impl Connection {
             begun: None,
             is_open: false,
         };
+        connection.is_open = connection.rules.sessions.is_some();
         loop {
             let frame = frame(&mut connection.client).await?;
             connection.request(frame).await?;
@@ -239,6 +246,9 @@ impl Connection {
                     self.rules.expired.fetch_add(1, SeqCst);
                     return None;
                 }
+                if let (ApiKey::Fetch, Some(_)) = (key, &self.rules.sessions) {
+                    return self.fetch(version, header, &mut body).await;
+                }
                 self.broker.write_all(&prefixed(&frame)).await.ok()?;
                 let silent = key == ApiKey::Produce
                     && ProduceRequest::decode(&mut body, version).ok()?.acks == 0;
@@ -253,6 +263,30 @@ impl Connection {
             }
             _ => None,
         }
+    }
+
+    /// A Fetch of a session, or without one.
+    async fn fetch(&mut self, version: i16, head: RequestHeader, body: &mut Bytes) -> Option<()> {
+        let (key, id) = (ApiKey::Fetch, head.correlation_id);
+        let mut request = FetchRequest::decode(body, version).ok()?;
+        let wanted = self.rules.sessions.as_ref()?.full(&mut request);
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(code) => {
+                let answer = FetchResponse::default().with_error_code(code);
+                return self.answer(key, version, id, &answer).await;
+            }
+        };
+        let mut frame = BytesMut::new();
+        head.encode(&mut frame, key.request_header_version(version))
+            .ok()?;
+        request.encode(&mut frame, version).ok()?;
+        self.broker.write_all(&prefixed(&frame)).await.ok()?;
+        let mut answer = self::frame(&mut self.broker).await?;
+        ResponseHeader::decode(&mut answer, key.response_header_version(version)).ok()?;
+        let mut answer = FetchResponse::decode(&mut answer, version).ok()?;
+        wanted.answer(&mut answer);
+        self.answer(key, version, id, &answer).await
     }
 
     fn judge(&self, state: State, message: &[u8]) -> Verdict {

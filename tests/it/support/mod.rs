@@ -3,6 +3,7 @@
 
 mod broker;
 mod endpoint;
+mod fetching;
 mod gate;
 mod idp;
 mod lab;
@@ -14,6 +15,7 @@ mod signer;
 mod wire;
 
 pub use endpoint::Endpoint;
+pub use fetching::Sessions;
 pub use gate::Rules;
 pub use idp::Idp;
 pub use lab::{Lab, POLICY, Setup};
