@@ -29,9 +29,10 @@ pub struct Options {
     /// A group the principal is in; may be given again
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// The principal's tenant
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub tenant: String,
+    /// The principal's tenant, as a listener or a token says it; left out: the one whose `match`
+    /// holds for the principal or its groups
+    #[arg(long)]
+    pub tenant: Option<String>,
     /// Where the principal connects from
     #[arg(long, value_name = "IP", default_value_t = policies::DEFAULT_HOST)]
     pub host: IpAddr,
@@ -92,7 +93,8 @@ impl Resource {
 /// Answers; the exit code: 0 for either decision, 1 for broken policies, 2 used wrongly.
 pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     let groups = &options.group;
-    let principal = match policies::principal(&options.principal, &options.tenant, groups) {
+    let tenant = options.tenant.as_deref().unwrap_or_default();
+    let asked = match policies::principal(&options.principal, tenant, groups) {
         Ok(principal) => principal,
         Err(message) => {
             eprintln!("error: --principal: {message}");
@@ -107,6 +109,14 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         check::write(&Report { problems, files }, options.format, out)?;
         return Ok(1);
     }
+    let matched = match options.tenant {
+        Some(_) => Ok((asked.clone(), None)),
+        None => policies::placed(&asked, &guards.tenants),
+    };
+    let (principal, member_by, refused) = match matched {
+        Ok((principal, by)) => (principal, by, None),
+        Err(two) => (asked, None, Some(format!("no connection: {two}"))),
+    };
     let subject = Subject {
         principal: &principal,
         host: options.host,
@@ -119,12 +129,19 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     });
     let set = PolicySet::new(guards.access, super_users).within(guards.tenants);
     let view = set.view(&subject);
-    let decision = view.decide(options.operation, kind, name);
+    let decision = match refused {
+        Some(_) => Decision {
+            allowed: false,
+            rule: None,
+        },
+        None => view.decide(options.operation, kind, name),
+    };
     let considered = view.considered(options.operation, kind, name);
-    let reason = match (&decision.rule, view.is_super_user()) {
-        (_, true) => "super user",
-        (Some(_), _) => "rule",
-        (None, _) => "no rule matches",
+    let reason = match (&refused, &decision.rule, view.is_super_user()) {
+        (Some(why), ..) => why,
+        (_, _, true) => "super user",
+        (_, Some(_), _) => "rule",
+        (_, None, _) => "no rule matches",
     };
     match options.format {
         Format::Json => {
@@ -135,6 +152,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
                 "reason": reason,
                 "principal": &*principal.name,
                 "tenant": &*principal.tenant,
+                "tenantMatch": policies::rule_json(member_by.as_ref()),
                 "groups": options.group,
                 "host": options.host.to_string(),
                 "operation": options.operation.name(),
@@ -157,9 +175,13 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
             );
             writeln!(out, "{}", printable(&asked))?;
             let mut sources = Sources::default();
+            if let Some(at) = &member_by {
+                let lead = format!("tenant {} by its match: ", principal.tenant);
+                writeln!(out, "{}", printable(&format!("{lead}{at}")))?;
+            }
             match &decision.rule {
                 Some(rule) => write_rule("decided by ", rule, &mut sources, out)?,
-                None => writeln!(out, "decided by no rule: {reason}")?,
+                None => writeln!(out, "decided by no rule: {}", printable(reason))?,
             }
             let others = considered
                 .iter()
