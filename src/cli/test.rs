@@ -7,6 +7,7 @@ mod read;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -73,6 +74,11 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     }
     let failed = outcomes.is_empty() || outcomes.iter().any(|o| o.failure.is_some());
     Ok(u8::from(failed))
+}
+
+/// Reports what is wrong with a file of tests, without running them.
+pub(super) fn check(name: &Arc<str>, text: &str, problems: &mut Problems) {
+    read::cases_in(name, text, problems);
 }
 
 struct Run<'a> {

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::{file, tenant};
-use crate::document::{self, Fields, Node, did_you_mean};
+use crate::document::{self, Fields, Node, Value, did_you_mean};
 use crate::policy::mode::Mode;
 use crate::policy::parse::{self, rule_ref};
 use crate::policy::rule::AccessPolicy;
@@ -142,27 +143,67 @@ pub fn load_paths(paths: &[PathBuf], problems: &mut Problems) -> Guards {
 
 /// Reads single policy files. Names in the digest are relative to `base`.
 pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Guards {
-    let mut guards = Guards::default();
-    let mut seen = HashMap::new();
-    let mut digest = Sha256::new();
+    let mut loader = Loader::default();
     for path in paths {
-        let Some((name, text)) = file::named(path, problems) else {
-            continue;
-        };
-        guards.files += 1;
-        guards.paths.push(path.clone());
-        let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
-        for part in [relative.as_bytes(), text.as_bytes()] {
-            digest.update(part.len().to_le_bytes());
-            digest.update(part);
-        }
-        for document in document::parse(&name, &text, problems) {
-            read(&document, &mut seen, &mut guards, problems);
+        if let Some((_, text)) = file::named(path, problems) {
+            loader.add(base, path, &text, problems);
         }
     }
-    let hex = digest.finalize();
-    guards.digest = hex.iter().map(|b| format!("{b:02x}")).collect();
-    guards
+    loader.finish()
+}
+
+/// The same of texts that have been read already, as one set.
+pub fn load_texts(texts: &[(PathBuf, String)], problems: &mut Problems) -> Guards {
+    let mut loader = Loader::default();
+    for (path, text) in texts {
+        loader.add(Path::new(""), path, text, problems);
+    }
+    loader.finish()
+}
+
+#[derive(Default)]
+struct Loader {
+    guards: Guards,
+    seen: Seen,
+    digest: Sha256,
+}
+
+impl Loader {
+    fn add(&mut self, base: &Path, path: &Path, text: &str, problems: &mut Problems) {
+        let name: Arc<str> = path.to_string_lossy().into();
+        if name.ends_with(TEST_SUFFIX) {
+            problems
+                .error_without_place(format!("`{name}`: tests of policies, and no policies"))
+                .help("leave it out, or name the directory: `kordon test` reads the tests");
+            return;
+        }
+        self.guards.files += 1;
+        self.guards.paths.push(path.to_owned());
+        let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
+        for part in [relative.as_bytes(), text.as_bytes()] {
+            self.digest.update(part.len().to_le_bytes());
+            self.digest.update(part);
+        }
+        let before = problems.list.len();
+        let documents = document::parse(&name, text, problems);
+        if documents.is_empty() && problems.list.len() == before {
+            let place = Place {
+                file: Arc::clone(&name),
+                line: 1,
+                column: 1,
+            };
+            problems.warning(&place, "nothing in this file");
+        }
+        for document in documents {
+            read(&document, &mut self.seen, &mut self.guards, problems);
+        }
+    }
+
+    fn finish(mut self) -> Guards {
+        let hex = self.digest.finalize();
+        self.guards.digest = hex.iter().map(|b| format!("{b:02x}")).collect();
+        self.guards
+    }
 }
 
 /// Policy files, or files of tests; what is wrong with a directory is said with the former.
@@ -195,13 +236,30 @@ fn walk(dir: &Path, depth: usize, tests: bool, paths: &mut Vec<PathBuf>, problem
         if name.starts_with('.') {
             continue;
         }
-        if path.is_dir() {
+        let is_yaml = name.ends_with(".yaml");
+        let found = match std::fs::metadata(&path) {
+            Ok(found) => found,
+            // What a link leads to may be a whole directory, which would be left out silently. Any
+            // other file that is gone by now was none of ours, such as an editor's.
+            Err(e) if is_yaml || path.is_symlink() => {
+                let message = format!("`{}`: {}", path.display(), file::reason(&e));
+                problems.error_without_place(message);
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let lower = name.to_ascii_lowercase();
+        let nearly = lower.ends_with(".yml") || (lower.ends_with(".yaml") && !is_yaml);
+        if found.is_dir() {
             walk(&path, depth + 1, tests, paths, problems);
-        } else if name.ends_with(".yml") && !tests {
+        } else if nearly && !tests {
             problems
                 .error_without_place(format!("`{}`: policy files end in `.yaml`", path.display()))
-                .help("rename it; a `.yml` would be left out silently otherwise");
-        } else if name.ends_with(".yaml") && name.ends_with(TEST_SUFFIX) == tests {
+                .help("rename it; it would be left out silently otherwise");
+        } else if is_yaml && !found.is_file() && !tests {
+            // Opening a pipe waits for somebody who writes into it.
+            problems.error_without_place(format!("`{}`: not a file", path.display()));
+        } else if is_yaml && name.ends_with(TEST_SUFFIX) == tests && found.is_file() {
             if paths.len() == FILES_MAX {
                 let message = format!("`{shown}`: more than {FILES_MAX} policy files");
                 problems.error_without_place(message);
@@ -224,6 +282,15 @@ const KINDS: [&str; 5] = [
 type Seen = HashMap<(&'static str, String), Place>;
 
 fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Problems) {
+    if let Value::Mapping(entries) = &document.value
+        && let Some(tests) = entries.iter().find(|e| e.key == "tests")
+        && !entries.iter().any(|e| e.key == "kind")
+    {
+        problems
+            .error(&tests.place, "tests of policies, and no policy")
+            .help(format!("files of tests are called `NAME{TEST_SUFFIX}`"));
+        return;
+    }
     let Some(mut fields) = Fields::of(document, problems) else {
         return;
     };
@@ -243,6 +310,7 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
     let Some(kind) = KINDS.into_iter().find(|k| *k == text) else {
         let problem = problems.error(&kind_node.place, format!("unknown kind `{text}`"));
         problem.help(match did_you_mean(text, KINDS.into_iter()) {
+            _ if text == "KafkaUser" => "`kordon import strimzi` makes policies of it".to_owned(),
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("expected one of {}", KINDS.join(", ")),
         });
