@@ -77,30 +77,41 @@ pub fn write(report: &Report, format: Format, out: &mut dyn Write) -> io::Result
     }
 }
 
-/// Checks directories of policies, single policy files, and configurations together with the
-/// policies they name.
+/// Checks directories of policies, single policy files and files of tests, and configurations
+/// together with the policies they name.
 pub fn check(paths: &[PathBuf]) -> Report {
     let mut report = Report::default();
+    // Policy files that are named one by one are one set, as those of a directory are.
+    let mut single = Vec::new();
     for path in paths {
         if path.is_dir() {
             let guards = guards::load(path, &mut report.problems);
             report.files += guards.files;
             check_not_empty(path, &guards, &mut report.problems);
             report.lint(&guards);
-        } else if is_policy_file(path) {
-            let base = path.parent().unwrap_or(Path::new(""));
-            let files = std::slice::from_ref(path);
-            let guards = guards::load_files(base, files, &mut report.problems);
-            report.files += guards.files;
-            report.lint(&guards);
+            continue;
+        }
+        // Read once: a pipe has its text only once, and would seem to be empty afterwards.
+        let Some((name, text)) = file::named(path, &mut report.problems) else {
+            report.files += 1;
+            continue;
+        };
+        if name.ends_with(guards::TEST_SUFFIX) {
+            report.files += 1;
+            super::test::check(&name, &text, &mut report.problems);
+        } else if is_policy(&name, &text) {
+            single.push((path.clone(), text));
         } else {
-            let (_, guards, mut problems) = Config::load_with_guards(path);
+            let (_, guards, mut problems) = Config::of_text_with_guards(path, &text);
             report.files += 1 + guards.files;
             report.files += guards.shadow.as_ref().map_or(0, |shadow| shadow.files);
             report.problems.list.append(&mut problems.list);
             report.lint(&guards);
         }
     }
+    let guards = guards::load_texts(&single, &mut report.problems);
+    report.files += guards.files;
+    report.lint(&guards);
     unique(&mut report.problems);
     report
 }
@@ -126,12 +137,8 @@ fn unique(problems: &mut Problems) {
 }
 
 /// A policy names its kind; a configuration has no such key.
-fn is_policy_file(path: &Path) -> bool {
-    let Ok(text) = file::read(path) else {
-        return false;
-    };
-    let name: Arc<str> = path.to_string_lossy().into();
-    let documents = document::parse(&name, &text, &mut Problems::default());
+fn is_policy(name: &Arc<str>, text: &str) -> bool {
+    let documents = document::parse(name, text, &mut Problems::default());
     documents.iter().any(|d| match &d.value {
         Value::Mapping(entries) => entries
             .iter()

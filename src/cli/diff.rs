@@ -126,6 +126,9 @@ fn write_text(changes: &[Change], moved: &[Moved], out: &mut dyn Write) -> io::R
     for change in changes {
         writeln!(out, "{}", printable(&line(change)))?;
         sides(&change.old, &change.new, "no rule", out)?;
+        if !change.not_all.is_empty() {
+            writeln!(out, "  not all of it: {}", printable(&few(&change.not_all)))?;
+        }
     }
     let gained = changes.iter().filter(|c| c.gained).count();
     let lost = changes.len() - gained;
@@ -138,6 +141,17 @@ fn write_text(changes: &[Change], moved: &[Moved], out: &mut dyn Write) -> io::R
             counted(changes.len(), "difference")
         ),
     }
+}
+
+/// How many facts one line of text shows.
+const FACTS_SHOWN_MAX: usize = 10;
+
+fn few(facts: &[String]) -> String {
+    let mut out = facts[..facts.len().min(FACTS_SHOWN_MAX)].join(", ");
+    if let Some(more) = facts.len().checked_sub(FACTS_SHOWN_MAX).filter(|n| *n > 0) {
+        out.push_str(&format!(" and {more} more"));
+    }
+    out
 }
 
 /// `gained: User:a can Read, Write topics orders.*`
@@ -171,6 +185,9 @@ fn line(change: &Change) -> String {
     if !change.hosts.is_empty() {
         out.push_str(&format!(" from {}", change.hosts.join(", ")));
     }
+    if !change.except_hosts.is_empty() {
+        out.push_str(&format!(" except {}", change.except_hosts.join(", ")));
+    }
     out
 }
 
@@ -200,6 +217,8 @@ fn change_json(change: &Change) -> Value {
         "change": if change.gained { "gained" } else { "lost" },
         "principals": change.who,
         "hosts": change.hosts,
+        "exceptHosts": change.except_hosts,
+        "notAll": change.not_all,
         "operations": change.operations,
         "resource": {"type": change.kind.name(), "names": change.names, "except": change.except},
         "old": policies::rule_json(change.old.as_ref()),

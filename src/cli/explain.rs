@@ -2,6 +2,7 @@
 //! that was considered; beside it what observes and what is shadowed. Decides as the proxy does,
 //! with the same code.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use super::policies;
 use crate::config::guards::{self, Guards, Observing};
 use crate::policy::model::{CLUSTER_NAME, Decision, Operation, ResourceKind, RuleRef, Subject};
 use crate::policy::rule::Effect;
+use crate::policy::tenant::Tenant;
 use crate::policy::{Considered, PolicySet, View};
 use crate::problem::{Place, Problems};
 
@@ -29,9 +31,10 @@ pub struct Options {
     /// A group the principal is in; may be given again
     #[arg(long, value_name = "GROUP")]
     pub group: Vec<String>,
-    /// The principal's tenant
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub tenant: String,
+    /// The principal's tenant, as a listener or a token says it; left out: the one whose `match`
+    /// holds for the principal or its groups
+    #[arg(long)]
+    pub tenant: Option<String>,
     /// Where the principal connects from
     #[arg(long, value_name = "IP", default_value_t = policies::DEFAULT_HOST)]
     pub host: IpAddr,
@@ -92,7 +95,8 @@ impl Resource {
 /// Answers; the exit code: 0 for either decision, 1 for broken policies, 2 used wrongly.
 pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     let groups = &options.group;
-    let principal = match policies::principal(&options.principal, &options.tenant, groups) {
+    let tenant = options.tenant.as_deref().unwrap_or_default();
+    let asked = match policies::principal(&options.principal, tenant, groups) {
         Ok(principal) => principal,
         Err(message) => {
             eprintln!("error: --principal: {message}");
@@ -114,6 +118,14 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         check::write(&Report { problems, files }, options.format, out)?;
         return Ok(1);
     }
+    let placed = |tenants: &[Tenant]| match options.tenant {
+        Some(_) => Ok((asked.clone(), None)),
+        None => policies::placed(&asked, tenants).map_err(|two| format!("no connection: {two}")),
+    };
+    let (principal, member_by, refused) = match placed(&guards.tenants) {
+        Ok((principal, by)) => (principal, by, None),
+        Err(reason) => (asked.clone(), None, Some(reason)),
+    };
     let subject = Subject {
         principal: &principal,
         host: options.host,
@@ -124,19 +136,32 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         let view = set.view(&subject);
         Observed::of(&view, &guards, (options.operation, kind, name))
     });
-    let asked = (options.operation, kind, name);
+    let question = (options.operation, kind, name);
     let shadow = shadow.map(|guards| {
+        // A shadow has tenants of its own.
+        let principal = match placed(&guards.tenants) {
+            Ok((principal, _)) => principal,
+            Err(reason) => return Answer::none(reason),
+        };
         let set = PolicySet::new(guards.access, super_users.clone()).within(guards.tenants);
-        Answer::of(&set.view(&subject), asked)
+        let subject = Subject {
+            principal: &principal,
+            ..subject
+        };
+        Answer::of(&set.view(&subject), question)
     });
     let set = PolicySet::new(guards.access, super_users).within(guards.tenants);
-    let answer = Answer::of(&set.view(&subject), asked);
+    let answer = match refused {
+        Some(reason) => Answer::none(reason),
+        None => Answer::of(&set.view(&subject), question),
+    };
     let Answer { decision, .. } = &answer;
     match options.format {
         Format::Json => {
             let mut whole = answer.json();
             whole["principal"] = json!(&*principal.name);
             whole["tenant"] = json!(&*principal.tenant);
+            whole["tenantMatch"] = policies::rule_json(member_by.as_ref());
             whole["groups"] = json!(options.group);
             whole["host"] = json!(options.host.to_string());
             whole["operation"] = json!(options.operation.name());
@@ -161,9 +186,13 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
             );
             writeln!(out, "{}", printable(&asked))?;
             let mut sources = Sources::default();
+            if let Some(at) = &member_by {
+                let lead = format!("tenant {} by its match: ", principal.tenant);
+                writeln!(out, "{}", printable(&format!("{lead}{at}")))?;
+            }
             match &decision.rule {
                 Some(rule) => write_rule("decided by ", rule, &mut sources, out)?,
-                None => writeln!(out, "decided by no rule: {}", answer.reason)?,
+                None => writeln!(out, "decided by no rule: {}", printable(&answer.reason))?,
             }
             for other in answer.others() {
                 let lead = format!("also matches, {}: ", effect(other.effect));
@@ -192,7 +221,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
 struct Answer {
     decision: Decision,
     /// Why, in a word.
-    reason: &'static str,
+    reason: Cow<'static, str>,
     /// Its rules that match.
     considered: Vec<Considered>,
 }
@@ -201,13 +230,25 @@ impl Answer {
     fn of(view: &View, (operation, kind, name): (Operation, ResourceKind, &str)) -> Answer {
         let decision = view.decide(operation, kind, name);
         Answer {
-            reason: match (&decision.rule, view.is_super_user()) {
+            reason: Cow::Borrowed(match (&decision.rule, view.is_super_user()) {
                 (_, true) => "super user",
                 (Some(_), _) => "rule",
                 (None, _) => "no rule matches",
-            },
+            }),
             considered: view.considered(operation, kind, name),
             decision,
+        }
+    }
+
+    /// The connection would be refused before anything is asked.
+    fn none(reason: String) -> Answer {
+        Answer {
+            decision: Decision {
+                allowed: false,
+                rule: None,
+            },
+            reason: Cow::Owned(reason),
+            considered: Vec::new(),
         }
     }
 
@@ -236,7 +277,7 @@ impl Answer {
                 write_rule(&lead, rule, sources, out)?;
             }
             None => {
-                let reason = self.reason;
+                let reason = printable(&self.reason);
                 writeln!(out, "in the shadow: {word}, decided by no rule: {reason}")?;
             }
         }

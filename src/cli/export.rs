@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::check::{self, Format, Report, Sources, printable};
 use super::policies;
+use crate::config::Guards;
 use crate::policy::acl::{self, Acl};
-use crate::policy::model::{Operation, ResourceKind};
+use crate::policy::model::{Operation, ResourceKind, RuleRef};
+use crate::policy::tenant::Tenant;
 use crate::problem::{Place, Problems};
 
 /// What the command is asked.
@@ -38,24 +40,21 @@ pub enum To {
 
 /// Prints ACLs; the exit code: 0, or 1 where policies are broken or go beyond Kafka.
 pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
+    export(options, out, &mut io::stderr())
+}
+
+fn export(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let To::Kafka { policies, format } = &options.to;
     let mut problems = Problems::default();
     let guards = policies::load(policies, &mut problems);
+    let mut sources = Sources::default();
+    refuse_boundaries(&guards.tenants, &mut sources, &mut problems);
     let acls = match problems.has_errors() {
         true => Vec::new(),
         false => acl::from_policies(&guards.access).unwrap_or_else(|beyond| {
-            let mut sources = Sources::default();
             for one in beyond {
-                let mut place = Place {
-                    file: one.rule.file,
-                    line: one.rule.line,
-                    column: 1,
-                };
-                let indent = (sources.line(&place))
-                    .map_or(0, |line| line.chars().take_while(|c| *c == ' ').count());
-                place.column += u32::try_from(indent).unwrap_or(0);
                 let message = format!("Kafka's ACLs cannot say {}", one.what);
-                problems.error(&place, message);
+                problems.error(&begin(&one.rule, &mut sources), message);
             }
             Vec::new()
         }),
@@ -65,9 +64,16 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     }
     if problems.has_errors() {
         let files = guards.files;
-        let mut err = io::stderr();
-        check::write(&Report { problems, files }, *format, &mut err)?;
+        check::write(&Report { problems, files }, *format, err)?;
         return Ok(1);
+    }
+    let others = left_out(&guards);
+    if !others.is_empty() {
+        let others = printable(&others.join(", "));
+        writeln!(
+            err,
+            "warning: not exported, since they are no ACLs: {others}"
+        )?;
     }
     match format {
         Format::Text => write_commands(&acls, out)?,
@@ -80,6 +86,38 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     Ok(0)
 }
 
+/// Where a line of a policy begins, blanks left out.
+fn begin(rule: &RuleRef, sources: &mut Sources) -> Place {
+    let mut place = Place {
+        file: rule.file.clone(),
+        line: rule.line,
+        column: 1,
+    };
+    let indent =
+        (sources.line(&place)).map_or(0, |line| line.chars().take_while(|c| *c == ' ').count());
+    place.column += u32::try_from(indent).unwrap_or(0);
+    place
+}
+
+/// ACLs that leave a boundary out would allow its tenant more than the policies do.
+fn refuse_boundaries(tenants: &[Tenant], sources: &mut Sources, problems: &mut Problems) {
+    for boundary in tenants.iter().filter_map(|t| t.boundary.as_ref()) {
+        let place = begin(&boundary.at, sources);
+        problems
+            .error(&place, "Kafka's ACLs cannot say the boundary of a tenant")
+            .help("without it members could do more there than here: export files without it");
+    }
+}
+
+/// Policies about other things than access: they have no ACL.
+fn left_out(guards: &Guards) -> Vec<String> {
+    let quotas = guards.quotas.iter().map(|q| ("QuotaPolicy", &q.name));
+    let schemas = guards.schemas.iter().map(|s| ("SchemaPolicy", &s.name));
+    let topics = guards.topics.iter().map(|t| ("TopicPolicy", &t.name));
+    let all = quotas.chain(schemas).chain(topics);
+    all.map(|(kind, name)| format!("{kind} `{name}`")).collect()
+}
+
 /// The tool refuses operations that it does not know for a kind, though brokers take them.
 fn refuse_unaccepted(acls: &[Acl], problems: &mut Problems) {
     for acl in acls {
@@ -88,6 +126,15 @@ fn refuse_unaccepted(acls: &[Acl], problems: &mut Problems) {
             problems
                 .error_without_place(format!("kafka-acls.sh does not accept: {}", acl.shown()))
                 .help("take the operation out, or export as JSON");
+        }
+        // Shown as another character, it would be another name.
+        if [&acl.name, &acl.principal]
+            .iter()
+            .any(|text| printable(text) != **text)
+        {
+            problems
+                .error_without_place(format!("a character that does not show: {}", acl.shown()))
+                .help("export as JSON");
         }
     }
 }
@@ -157,3 +204,6 @@ fn write_commands(acls: &[Acl], out: &mut dyn Write) -> io::Result<()> {
 fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
+
+#[cfg(test)]
+mod tests;

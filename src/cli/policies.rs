@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::config::{Authorization, Config, Guards, guards};
 use crate::document::did_you_mean;
+use crate::identity::name::{self, NameFault};
 use crate::policy::model::{Operation, ResourceKind, RuleRef};
-use crate::principal::{Principal, Proof};
+use crate::policy::tenant::{self, SPIFFE, Tenant, TwoTenants};
+use crate::principal::{Principal, Proof, TextClaims};
 use crate::problem::Problems;
 
 /// Where a question comes from unless it says so.
@@ -67,25 +69,60 @@ pub(super) fn super_users(config: Option<&Path>, problems: &mut Problems) -> Vec
 
 /// A principal as an argument or a test names it.
 pub(super) fn principal(name: &str, tenant: &str, groups: &[String]) -> Result<Principal, String> {
-    match name.split_once(':') {
-        Some((kind, rest)) if !kind.is_empty() && !rest.is_empty() => {}
+    let bare = match name.split_once(':') {
+        Some(("User", bare)) if !bare.is_empty() => bare,
+        // Whoever connects is a `User`, so that any other question has no answer of the proxy's.
+        Some((kind @ ("Group" | "Tenant"), bare)) if !bare.is_empty() => {
+            let asks = "ask about a member of it";
+            return Err(format!(
+                "`{kind}:{bare}` connects as nobody: {asks}, a `User:`"
+            ));
+        }
         _ => {
             let bare = name.trim_matches(':');
             return Err(format!(
                 "expected a principal such as `User:{bare}`, got `{name}`"
             ));
         }
-    }
+    };
     if name == "User:*" {
         return Err("`User:*` is everybody: ask about one principal".to_owned());
+    }
+    // A SPIFFE id is a name that a certificate proves, and nothing else can.
+    let is_spiffe = bare.starts_with(SPIFFE);
+    match name::check(bare) {
+        Ok(()) => {}
+        Err(NameFault::Spiffe) if is_spiffe => {}
+        Err(fault) => return Err(format!("nobody connects as `{name}`: the {fault}")),
     }
     Ok(Principal {
         name: name.into(),
         tenant: tenant.into(),
         groups: groups.iter().map(|g| g.as_str().into()).collect(),
-        proof: Proof::Static,
+        proof: match is_spiffe {
+            true => Proof::Certificate,
+            false => Proof::Static,
+        },
         expires_at: None,
     })
+}
+
+/// Who a principal is once it is connected: where it was asked about without a tenant, a member of
+/// the one whose `match` holds, as far as names and groups say so. Claims of a token are not known
+/// here.
+pub(super) fn placed(
+    asked: &Principal,
+    tenants: &[Tenant],
+) -> Result<(Principal, Option<RuleRef>), TwoTenants> {
+    let name = tenant::tenant_of(tenants, asked, &TextClaims::default())?;
+    let by = tenants
+        .iter()
+        .find(|t| asked.tenant.is_empty() && *t.name == *name);
+    let placed = Principal {
+        tenant: name,
+        ..asked.clone()
+    };
+    Ok((placed, by.map(|tenant| tenant.at.clone())))
 }
 
 /// An operation by its name.

@@ -161,6 +161,12 @@ impl Replay {
             if reader.by_ref().take(most).read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
+            if line.len() as u64 == most && !line.ends_with(b"\n") {
+                // Its rest is no line of its own, whatever it looks like.
+                reader.skip_until(b'\n')?;
+                self.found.unreadable += 1;
+                continue;
+            }
             match serde_json::from_slice(&line) {
                 Ok(line) => self.line(line),
                 Err(_) => self.found.unreadable += 1,
@@ -460,6 +466,15 @@ mod tests {
         // A file of something else is not a log in which nothing changes.
         assert_eq!(replayed("something else\n", &[]).0, 2);
         assert_eq!(replayed("", &[]).0, 0);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_that_is_too_long_is_not_read_as_a_line() {
+        let forged = line(&[("resource", "Topic:x".into())]);
+        let long = "x".repeat(LINE_BYTES_MAX + 1) + &forged;
+        let (code, found) = replayed(&(line(&[]) + &long + &line(&[])), &[]);
+        let counts = ["same", "unreadable"].map(|k| found[k].clone());
+        assert_eq!((code, counts), (0, [2, 1].map(Value::from)), "{found}");
     }
 
     #[test]

@@ -7,15 +7,17 @@ mod read;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use self::produce::{Guarded, Verdict};
-use self::read::{Ask, Case, Wanted};
+use self::read::{Ask, Case, Stage, Wanted};
 use super::check::{self, Format, Report, Sources, counted, printable};
 use super::policies;
 use crate::config::guards;
 use crate::policy::model::{Operation, RuleRef, Subject};
+use crate::policy::tenant::TwoTenants;
 use crate::policy::{PolicySet, View};
 use crate::problem::{Place, Problem, Problems, Severity};
 
@@ -74,6 +76,11 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     Ok(u8::from(failed))
 }
 
+/// Reports what is wrong with a file of tests, without running them.
+pub(super) fn check(name: &Arc<str>, text: &str, problems: &mut Problems) {
+    read::cases_in(name, text, problems);
+}
+
 struct Run<'a> {
     options: &'a Options,
     super_users: &'a [String],
@@ -108,11 +115,35 @@ impl Run<'_> {
             return tests.len();
         }
         let set = PolicySet::new(guards.access, self.super_users.to_vec());
-        let set = set.within(guards.tenants);
-        for case in cases {
-            outcomes.push(judge(case, &set, &guarded));
+        let set = set.within(guards.tenants.clone());
+        for mut case in cases {
+            match policies::placed(&case.principal, &guards.tenants) {
+                Ok((principal, _)) => {
+                    case.principal = principal;
+                    outcomes.push(judge(case, &set, &guarded));
+                }
+                Err(two) => outcomes.push(no_connection(case, &two)),
+            }
         }
         tests.len()
+    }
+}
+
+/// Who matches two tenants is refused before there is anything to decide.
+fn no_connection(case: Case, two: &TwoTenants) -> Outcome {
+    let (as_wanted, decision) = match &case.ask {
+        Ask::May { wanted, .. } => (!wanted, policies::word(false).to_owned()),
+        Ask::Produce(_, wanted) | Ask::Create(_, wanted) => {
+            let stage = Stage::Authorization;
+            let decision = format!("rejected: {}", stage.name());
+            (*wanted == Wanted::Rejected(stage), decision)
+        }
+    };
+    Outcome {
+        case,
+        failure: (!as_wanted).then(|| format!("there is no connection: {two}")),
+        rule: None,
+        decision,
     }
 }
 

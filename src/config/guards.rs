@@ -7,11 +7,12 @@ mod known;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::{file, tenant};
-use crate::document::{Fields, Node, did_you_mean};
+use crate::document::{Fields, Node, Value, did_you_mean};
 use crate::policy::mode::Mode;
 use crate::policy::parse::{self, rule_ref};
 use crate::policy::rule::AccessPolicy;
@@ -200,23 +201,57 @@ fn load_known(
     known: &KnownFiles,
     problems: &mut Problems,
 ) -> Guards {
-    let mut guards = Guards::default();
-    let mut seen: HashMap<(&str, String), Place> = HashMap::new();
-    let mut digest = Sha256::new();
+    let mut loader = Loader::default();
     for path in paths {
-        let Some((name, text)) = file::named(path, problems) else {
-            continue;
-        };
+        if let Some((_, text)) = file::named(path, problems) {
+            loader.add(base, path, &text, known, problems);
+        }
+    }
+    loader.finish()
+}
+
+/// The same of texts that have been read already, as one set.
+pub fn load_texts(texts: &[(PathBuf, String)], problems: &mut Problems) -> Guards {
+    let mut loader = Loader::default();
+    for (path, text) in texts {
+        let known = KnownFiles::default();
+        loader.add(Path::new(""), path, text, &known, problems);
+    }
+    loader.finish()
+}
+
+#[derive(Default)]
+struct Loader {
+    guards: Guards,
+    /// Where the policies of each kind and name stand.
+    seen: HashMap<(&'static str, String), Place>,
+    digest: Sha256,
+}
+
+impl Loader {
+    fn add(
+        &mut self,
+        base: &Path,
+        path: &Path,
+        text: &str,
+        known: &KnownFiles,
+        problems: &mut Problems,
+    ) {
+        let name: Arc<str> = path.to_string_lossy().into();
+        if name.ends_with(TEST_SUFFIX) {
+            problems
+                .error_without_place(format!("`{name}`: tests of policies, and no policies"))
+                .help("leave it out, or name the directory: `kordon test` reads the tests");
+            return;
+        }
         let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
-        let file = known.file(path, &name, &text);
-        digest.update(relative.len().to_le_bytes());
-        digest.update(relative.as_bytes());
-        digest.update(file.digest);
-        guards.files += 1;
-        guards.paths.push(path.clone());
+        let file = known.file(path, &name, text);
+        self.digest.update(relative.len().to_le_bytes());
+        self.digest.update(relative.as_bytes());
+        self.digest.update(file.digest);
         problems.list.extend_from_slice(&file.problems);
         for (kind, name, place) in &file.names {
-            match seen.entry((kind, name.clone())) {
+            match self.seen.entry((kind, name.clone())) {
                 Entry::Occupied(first) => {
                     problems
                         .error(place, format!("a second {kind} with the name `{name}`"))
@@ -225,12 +260,17 @@ fn load_known(
                 Entry::Vacant(first) => drop(first.insert(place.clone())),
             }
         }
-        guards.add(&file.guards);
-        guards.known.keep(path, file);
+        self.guards.files += 1;
+        self.guards.paths.push(path.to_owned());
+        self.guards.add(&file.guards);
+        self.guards.known.keep(path, file);
     }
-    let hex = digest.finalize();
-    guards.digest = hex.iter().map(|b| format!("{b:02x}")).collect();
-    guards
+
+    fn finish(mut self) -> Guards {
+        let hex = self.digest.finalize();
+        self.guards.digest = hex.iter().map(|b| format!("{b:02x}")).collect();
+        self.guards
+    }
 }
 
 /// Policy files, or files of tests; what is wrong with a directory is said with the former.
@@ -263,13 +303,30 @@ fn walk(dir: &Path, depth: usize, tests: bool, paths: &mut Vec<PathBuf>, problem
         if name.starts_with('.') {
             continue;
         }
-        if path.is_dir() {
+        let is_yaml = name.ends_with(".yaml");
+        let found = match std::fs::metadata(&path) {
+            Ok(found) => found,
+            // What a link leads to may be a whole directory, which would be left out silently. Any
+            // other file that is gone by now was none of ours, such as an editor's.
+            Err(e) if is_yaml || path.is_symlink() => {
+                let message = format!("`{}`: {}", path.display(), file::reason(&e));
+                problems.error_without_place(message);
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let lower = name.to_ascii_lowercase();
+        let nearly = lower.ends_with(".yml") || (lower.ends_with(".yaml") && !is_yaml);
+        if found.is_dir() {
             walk(&path, depth + 1, tests, paths, problems);
-        } else if name.ends_with(".yml") && !tests {
+        } else if nearly && !tests {
             problems
                 .error_without_place(format!("`{}`: policy files end in `.yaml`", path.display()))
-                .help("rename it; a `.yml` would be left out silently otherwise");
-        } else if name.ends_with(".yaml") && name.ends_with(TEST_SUFFIX) == tests {
+                .help("rename it; it would be left out silently otherwise");
+        } else if is_yaml && !found.is_file() && !tests {
+            // Opening a pipe waits for somebody who writes into it.
+            problems.error_without_place(format!("`{}`: not a file", path.display()));
+        } else if is_yaml && name.ends_with(TEST_SUFFIX) == tests && found.is_file() {
             if paths.len() == FILES_MAX {
                 let message = format!("`{shown}`: more than {FILES_MAX} policy files");
                 problems.error_without_place(message);
@@ -295,6 +352,15 @@ fn read(
     guards: &mut Guards,
     problems: &mut Problems,
 ) {
+    if let Value::Mapping(entries) = &document.value
+        && let Some(tests) = entries.iter().find(|e| e.key == "tests")
+        && !entries.iter().any(|e| e.key == "kind")
+    {
+        problems
+            .error(&tests.place, "tests of policies, and no policy")
+            .help(format!("files of tests are called `NAME{TEST_SUFFIX}`"));
+        return;
+    }
     let Some(mut fields) = Fields::of(document, problems) else {
         return;
     };
@@ -314,6 +380,7 @@ fn read(
     let Some(kind) = KINDS.into_iter().find(|k| *k == text) else {
         let problem = problems.error(&kind_node.place, format!("unknown kind `{text}`"));
         problem.help(match did_you_mean(text, KINDS.into_iter()) {
+            _ if text == "KafkaUser" => "`kordon import strimzi` makes policies of it".to_owned(),
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("expected one of {}", KINDS.join(", ")),
         });

@@ -108,6 +108,11 @@ impl Config {
     pub fn load_with_guards(path: &Path) -> (Option<Config>, Guards, Problems) {
         read::load(path, &variable, true)
     }
+
+    /// The same of a text that was read from `path`, which may be a pipe and give it only once.
+    pub fn of_text_with_guards(path: &Path, text: &str) -> (Option<Config>, Guards, Problems) {
+        read::of_text(path, text, &variable, true)
+    }
 }
 
 /// A variable of the process's environment; one that is not UTF-8 counts as missing.

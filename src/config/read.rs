@@ -80,11 +80,23 @@ pub(super) fn load(
     with_guards: bool,
 ) -> (Option<Config>, Guards, Problems) {
     let mut problems = Problems::default();
+    match file::named(path, &mut problems) {
+        Some((_, text)) => of_text(path, &text, environment, with_guards),
+        None => (None, Guards::default(), problems),
+    }
+}
+
+/// The same of a text that has been read already.
+pub(super) fn of_text(
+    path: &Path,
+    text: &str,
+    environment: Environment<'_>,
+    with_guards: bool,
+) -> (Option<Config>, Guards, Problems) {
+    let mut problems = Problems::default();
     let mut guards = Guards::default();
-    let Some((name, text)) = file::named(path, &mut problems) else {
-        return (None, guards, problems);
-    };
-    let documents = document::parse(&name, &text, &mut problems);
+    let name: Arc<str> = path.to_string_lossy().into();
+    let documents = document::parse(&name, text, &mut problems);
     let Some(mut document) = single(documents, &name, &mut problems) else {
         return (None, guards, problems);
     };

@@ -197,7 +197,7 @@ fn boundary(node: &Node, problems: &mut Problems) -> Option<Boundary> {
             continue;
         };
         for item in list.list_not_empty(problems).unwrap_or_default() {
-            if let Some(names) = parse::names_at(item, problems) {
+            if let Some(names) = parse::names_of(kind, item, problems) {
                 resources.push(ResourcePattern { kind, names });
             }
         }

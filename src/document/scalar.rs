@@ -43,6 +43,24 @@ impl Scalar {
         }
     }
 
+    /// Whether this is text only because it stands in quotes.
+    fn looks_otherwise(&self) -> bool {
+        let plain = Scalar {
+            style: Style::Plain,
+            ..self.clone()
+        };
+        self.style == Style::Quoted && !matches!(plain.kind(), Kind::Text | Kind::Nothing)
+    }
+
+    /// Whether the text means the same without quotes, in a list too.
+    fn is_a_word(&self) -> bool {
+        let of_a_word = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '/');
+        self.text.starts_with(char::is_alphanumeric)
+            && self.text.chars().all(of_a_word)
+            && !self.text.ends_with(':')
+            && !self.looks_otherwise()
+    }
+
     /// The text as messages show it: before substitution.
     pub fn shown(&self) -> &str {
         self.written.as_deref().unwrap_or(&self.text)
@@ -108,7 +126,10 @@ impl Node {
             return None;
         }
         if text.chars().any(char::is_control) {
-            problems.error(&self.place, "a name holds no control characters");
+            let problem = problems.error(&self.place, "a name holds no control characters");
+            if text.trim_end_matches('\n').chars().all(|c| !c.is_control()) {
+                problem.help("a block (`|`, `>`) ends with a line break: write the name in quotes");
+            }
             return None;
         }
         Some(text)
@@ -123,9 +144,14 @@ impl Node {
             && scalar.kind() != Kind::Nothing
         {
             let message = format!("expected a list, got {}", self.got());
+            // In quotes it stays what it is: a bare star or number would be something else.
+            let item = match scalar.style {
+                Style::Quoted if !scalar.is_a_word() => format!("{:?}", clipped(scalar.shown())),
+                _ => clipped(scalar.shown()),
+            };
             problems
                 .error(&self.place, message)
-                .help(format!("write `[{}]`", scalar.shown()));
+                .help(format!("write `[{item}]`"));
             return None;
         }
         self.expected("a list", problems);
@@ -310,6 +336,7 @@ impl Node {
                     Kind::Nothing => "nothing".to_owned(),
                     Kind::Boolean => format!("the boolean `{shown}`"),
                     Kind::Number => format!("the number `{shown}`"),
+                    Kind::Text if scalar.looks_otherwise() => format!("the text `\"{shown}\"`"),
                     Kind::Text => format!("`{shown}`"),
                 }
             }

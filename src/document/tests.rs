@@ -266,12 +266,12 @@ fn scalars_that_are_not_what_was_expected() {
         (
             "\"true\"",
             &|n, p| n.boolean(p).is_none(),
-            "expected `true` or `false`, got `true`",
+            "expected `true` or `false`, got the text `\"true\"`",
         ),
         (
             "\"5\"",
             &|n, p| n.number(1..=9, p).is_none(),
-            "expected a number from 1 to 9, got `5`",
+            "expected a number from 1 to 9, got the text `\"5\"`",
         ),
         (
             "-5",

@@ -33,6 +33,12 @@ pub const DECISIONS_MAX: u64 = 50_000_000;
 /// How many subjects, each at one host, one comparison may look at.
 pub const SUBJECTS_MAX: usize = 50_000;
 
+/// How many decisions may be spent on whom changes do not concern as a whole.
+const EXCEPTIONS_DECISIONS_MAX: u64 = 5_000_000;
+
+/// What stands for those who were not asked about any more.
+const TOO_MANY: &str = "others, too many to ask about";
+
 /// The comparison would take more than [`DECISIONS_MAX`] or [`SUBJECTS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
@@ -46,6 +52,10 @@ pub struct Change {
     pub who: Vec<String>,
     /// From where, as networks; `other hosts` where none is named; empty: from everywhere.
     pub hosts: Vec<String>,
+    /// Networks inside of these from where the decision stays, or not all of it changes.
+    pub except_hosts: Vec<String>,
+    /// Facts about a subject with which not all of this changes, such as `User:b`.
+    pub not_all: Vec<String>,
     /// The operations; `All`: every one that the kind knows.
     pub operations: Vec<&'static str>,
     /// The kind of resource.
@@ -102,6 +112,7 @@ pub fn compare_within(old: Side<'_>, new: Side<'_>) -> Result<Vec<Change>, TooLa
         sides: [old, new],
         views: HashMap::new(),
         decisions: 0,
+        exceptions: 0,
         cells: 0,
     };
     let mut changes = Vec::new();
@@ -247,13 +258,15 @@ struct Comparison<'a> {
     /// By facts and host; both sets.
     views: HashMap<(Facts, IpAddr), Arc<[View; 2]>>,
     decisions: u64,
+    /// Decisions about exceptions.
+    exceptions: u64,
     cells: usize,
 }
 
 /// What is the same for all operations and names told in one line.
 type Line = (
     bool,
-    Vec<String>,
+    Vec<usize>,
     ResourceKind,
     Option<RuleKey>,
     Option<RuleKey>,
@@ -267,8 +280,9 @@ type AtHost = (usize, bool, [Option<RuleKey>; 2]);
 struct Found {
     /// By line: the operations that change for each cell (its index).
     lines: BTreeMap<Line, BTreeMap<usize, BTreeSet<Operation>>>,
-    /// What changes at all in a direction, wherever from: cell, operation, direction.
-    any: BTreeSet<(usize, Operation, bool)>,
+    /// What changes at all in a direction, told here or for a less special subject: cell,
+    /// operation, direction, host.
+    any: BTreeSet<(usize, Operation, bool, usize)>,
 }
 
 impl Comparison<'_> {
@@ -322,6 +336,7 @@ impl Comparison<'_> {
             let operations: Vec<Operation> = (Operation::EVERY.into_iter())
                 .filter(|o| *o != Operation::All && kind.knows(*o))
                 .collect();
+            let mut found = Found::default();
             // By cell, operation, direction and rules: the hosts.
             let mut at: BTreeMap<(usize, Operation), Vec<AtHost>> = BTreeMap::new();
             for (h, host) in world.hosts.iter().enumerate() {
@@ -336,6 +351,7 @@ impl Comparison<'_> {
                             continue;
                         }
                         let gained = decided[1].allowed;
+                        found.any.insert((c, *operation, gained, h));
                         if self.known(who, world, host.address, *operation, kind, cell, gained)? {
                             continue;
                         }
@@ -346,29 +362,22 @@ impl Comparison<'_> {
                     }
                 }
             }
-            let mut found = Found::default();
             for ((cell, operation), entries) in at {
                 let mut by_rules: BTreeMap<(bool, [Option<RuleKey>; 2]), Vec<usize>> =
                     BTreeMap::new();
                 for (host, gained, rules) in entries {
-                    found.any.insert((cell, operation, gained));
                     by_rules.entry((gained, rules)).or_default().push(host);
                 }
                 for ((gained, [old, new]), hosts) in by_rules {
-                    let everywhere = hosts.len() == world.hosts.len();
-                    let shown = match everywhere {
-                        true => Vec::new(),
-                        false => hosts
-                            .iter()
-                            .map(|h| world.hosts[*h].shown.clone())
-                            .collect(),
-                    };
-                    let line = (gained, shown, kind, old, new);
+                    let line = (gained, hosts, kind, old, new);
                     let operations = found.lines.entry(line).or_default();
                     operations.entry(cell).or_default().insert(operation);
                 }
             }
-            changes.append(&mut told(who, &cells, &operations, found));
+            for (mut change, claim) in told(who, &cells, world, &operations, &found) {
+                change.not_all = self.not_all(who, world, &cells, &claim);
+                changes.push(change);
+            }
         }
         Ok(changes)
     }
@@ -449,47 +458,180 @@ impl Comparison<'_> {
     }
 }
 
+/// What a change claims, by index of cells and hosts.
+struct Claim {
+    gained: bool,
+    kind: ResourceKind,
+    operations: BTreeSet<Operation>,
+    hosts: Vec<usize>,
+    named: Vec<usize>,
+    except: Vec<usize>,
+}
+
 /// The changes of one subject and kind in few lines.
-fn told(who: &Who, cells: &[Cell], known: &[Operation], found: Found) -> Vec<Change> {
+fn told(
+    who: &Who,
+    cells: &[Cell],
+    world: &World,
+    known: &[Operation],
+    found: &Found,
+) -> Vec<(Change, Claim)> {
     let mut changes = Vec::new();
-    for ((gained, hosts, kind, old, new), mut by_cell) in found.lines {
-        // A name is told with the pattern around it where all is the same.
-        let covered: Vec<usize> = (by_cell.iter())
-            .filter(|(cell, operations)| {
-                (by_cell.iter()).any(|(other, theirs)| {
-                    cells[*other].covers(&cells[**cell]) && theirs == *operations
-                })
+    for ((gained, hosts, kind, old, new), by_cell) in &found.lines {
+        let (gained, kind) = (*gained, *kind);
+        let stays = |cell: usize, operations: &BTreeSet<Operation>| {
+            let changes = |o: &Operation, h: &usize| found.any.contains(&(cell, *o, gained, *h));
+            !(operations.iter()).all(|o| hosts.iter().all(|h| changes(o, h)))
+        };
+        // A name is told with the pattern around it where all is the same, and nothing between the
+        // two is excepted.
+        let is_covered = |cell: usize, operations: &BTreeSet<Operation>| {
+            by_cell.iter().any(|(other, theirs)| {
+                let between = |c: usize| {
+                    cells[*other].covers(&cells[c])
+                        && cells[c].covers(&cells[cell])
+                        && stays(c, operations)
+                };
+                cells[*other].covers(&cells[cell])
+                    && theirs == operations
+                    && !(0..cells.len()).any(between)
             })
-            .map(|(cell, _)| *cell)
-            .collect();
-        by_cell.retain(|cell, _| !covered.contains(cell));
-        let mut by_operations: BTreeMap<BTreeSet<Operation>, Vec<usize>> = BTreeMap::new();
+        };
+        let mut by_operations: BTreeMap<&BTreeSet<Operation>, Vec<usize>> = BTreeMap::new();
         for (cell, operations) in by_cell {
-            by_operations.entry(operations).or_default().push(cell);
+            if !is_covered(*cell, operations) {
+                by_operations.entry(operations).or_default().push(*cell);
+            }
         }
         for (operations, named) in by_operations {
-            let stays =
-                |cell: usize| !(operations.iter()).all(|o| found.any.contains(&(cell, *o, gained)));
             let inside = (0..cells.len()).filter(|cell| {
-                named.iter().any(|n| cells[*n].covers(&cells[*cell])) && stays(*cell)
+                named.iter().any(|n| cells[*n].covers(&cells[*cell])) && stays(*cell, operations)
             });
+            let except: Vec<usize> = inside.collect();
+            let claim = Claim {
+                gained,
+                kind,
+                operations: operations.clone(),
+                hosts: hosts.clone(),
+                named,
+                except,
+            };
+            let (from, except_hosts) = networks(&claim, world, found);
             let rule =
                 |key: &Option<RuleKey>| key.clone().map(|(file, line)| RuleRef { file, line });
-            changes.push(Change {
+            let shown = |list: &[usize]| list.iter().map(|c| cells[*c].shown.clone()).collect();
+            let change = Change {
                 gained,
                 who: who.shown(),
-                hosts: hosts.clone(),
+                hosts: from,
+                except_hosts,
+                not_all: Vec::new(),
                 operations: match operations.len() == known.len() {
                     true => vec![Operation::All.name()],
                     false => operations.iter().map(|o| o.name()).collect(),
                 },
                 kind,
-                except: inside.map(|cell| cells[cell].shown.clone()).collect(),
-                names: named.iter().map(|n| cells[*n].shown.clone()).collect(),
-                old: rule(&old),
-                new: rule(&new),
-            });
+                except: shown(&claim.except),
+                names: shown(&claim.named),
+                old: rule(old),
+                new: rule(new),
+            };
+            changes.push((change, claim));
         }
     }
     changes
+}
+
+/// From where, as networks, and networks inside of them from where not all of it changes.
+fn networks(claim: &Claim, world: &World, found: &Found) -> (Vec<String>, Vec<String>) {
+    if claim.hosts.len() == world.hosts.len() {
+        return (Vec::new(), Vec::new());
+    }
+    let host = |h: &usize| &world.hosts[*h];
+    let changes = |h: usize| {
+        claim.named.iter().all(|cell| {
+            let mut operations = claim.operations.iter();
+            operations.all(|o| found.any.contains(&(*cell, *o, claim.gained, h)))
+        })
+    };
+    let stays: Vec<usize> = (0..world.hosts.len())
+        .filter(|h| claim.hosts.iter().any(|wide| host(h).is_within(host(wide))))
+        .filter(|h| !claim.hosts.contains(h) && !changes(*h))
+        .collect();
+    // What lies in another one of them is excepted with it, unless something between is not.
+    let is_told = |h: &&usize| {
+        !stays.iter().any(|wide| {
+            let between = |k: &usize| {
+                host(k).is_within(host(wide)) && host(h).is_within(host(k)) && !stays.contains(k)
+            };
+            host(h).is_within(host(wide)) && !(0..world.hosts.len()).any(|k| between(&k))
+        })
+    };
+    let shown = |h: &usize| host(h).shown.clone();
+    let except = stays.iter().filter(is_told).map(shown).collect();
+    (claim.hosts.iter().map(shown).collect(), except)
+}
+
+impl Comparison<'_> {
+    /// Facts with which not all of a claim holds. One is enough to show each, since what keeps a
+    /// decision as it was is one rule, or one boundary; but for a user and a tenant of one name,
+    /// for whom two variables are the same.
+    fn not_all(&mut self, who: &Who, world: &World, cells: &[Cell], claim: &Claim) -> Vec<String> {
+        let mut found = Vec::new();
+        for (shown, facts) in world.more_special(&who.facts) {
+            let other = Who::of(facts, &world.fresh);
+            match self.holds(&other, world, cells, claim) {
+                Some(true) => {}
+                Some(false) => found.push(shown),
+                None => {
+                    found.push(TOO_MANY.to_owned());
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether all of a claim holds for a subject too; `None`: that is not asked any more.
+    fn holds(&mut self, who: &Who, world: &World, cells: &[Cell], claim: &Claim) -> Option<bool> {
+        let subject = |host| Subject {
+            principal: &who.principal,
+            host,
+        };
+        // The same patterns may be other names for this subject.
+        let own = |list: &[usize]| -> Vec<Cell> {
+            let filled = list.iter().filter_map(|c| {
+                let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+                let (name, stem) = sample(&cells[*c].pattern, &subject(host), &world.fresh)?;
+                let cell = cells[*c].clone();
+                Some(Cell { name, stem, ..cell })
+            });
+            filled.collect()
+        };
+        let (named, except) = (own(&claim.named), own(&claim.except));
+        let within =
+            |list: &[Cell], cell: &Cell| list.iter().any(|n| n.name == cell.name || n.covers(cell));
+        let mut asked = self.cells(who, claim.kind, &world.fresh);
+        asked.retain(|cell| within(&named, cell) && !within(&except, cell));
+        let [old, new] = [0, 1].map(|side| &self.sets[side]);
+        for host in claim.hosts.iter().map(|h| world.hosts[*h].address) {
+            let views = [old.view(&subject(host)), new.view(&subject(host))];
+            for cell in &asked {
+                for operation in &claim.operations {
+                    self.exceptions += 2;
+                    if self.exceptions > EXCEPTIONS_DECISIONS_MAX {
+                        return None;
+                    }
+                    let [before, after] = [0, 1].map(|side: usize| {
+                        let decision = views[side].decide(*operation, claim.kind, &cell.name);
+                        decision.allowed
+                    });
+                    if before == after || after != claim.gained {
+                        return Some(false);
+                    }
+                }
+            }
+        }
+        Some(true)
+    }
 }

@@ -12,7 +12,7 @@
 
 pub mod bounds;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::compare::shown;
@@ -25,6 +25,9 @@ use crate::problem::{Place, Problems};
 
 /// How many pairs of rules are compared; beyond it, the rules that are left are not looked at.
 pub const COMPARISONS_MAX: usize = 5_000_000;
+
+/// How many pairs of their names are compared.
+pub const NAMES_COMPARED_MAX: usize = 100_000_000;
 
 /// Adds a warning for each finding.
 pub fn lint(policies: &[AccessPolicy], problems: &mut Problems) {
@@ -41,10 +44,11 @@ pub fn lint(policies: &[AccessPolicy], problems: &mut Problems) {
         gone: vec![false; rules.len()],
         rules: &rules,
         comparisons: 0,
+        names_compared: 0,
     };
     lints.denied(problems);
     lints.repeated(problems);
-    if lints.comparisons > COMPARISONS_MAX
+    if (lints.comparisons > COMPARISONS_MAX || lints.names_compared > NAMES_COMPARED_MAX)
         && let Some(first) = rules.first()
     {
         let message = "more rules than lints compare; a part was not looked at".to_owned();
@@ -92,14 +96,16 @@ fn over_broad(placed: &Placed<'_>, problems: &mut Problems) {
 }
 
 fn covered_names(rule: &Rule, problems: &mut Problems) {
+    let written = Written::of(rule);
     for (i, one) in rule.resources.iter().enumerate() {
-        let other = (rule.resources.iter().enumerate()).find(|(j, other)| {
+        let other = written.around(one).into_iter().find(|j| {
+            let other = &rule.resources[*j];
             // Of two that are equal, the second one is too many.
             let covered = |a, b| covers(a, b) && without_surprise(rule.effect, a, b);
             *j != i && covered(other, one) && (*j < i || !covered(one, other))
         });
-        if let Some((_, other)) = other {
-            let (one, other) = (shown(&one.names), shown(&other.names));
+        if let Some(other) = other {
+            let (one, other) = (shown(&one.names), shown(&rule.resources[other].names));
             let message = match one == other {
                 true => format!("`{one}` is listed twice"),
                 false => format!("`{one}` is covered by `{other}` beside it"),
@@ -107,6 +113,61 @@ fn covered_names(rule: &Rule, problems: &mut Problems) {
             warn(&rule.at, message, "covered-name", "take it out", problems);
         }
     }
+}
+
+/// The first place of each pattern in a rule, by its kind and text: in a list of many thousand
+/// names, each is held against the few that may cover it.
+#[derive(Default)]
+struct Written {
+    all: HashMap<ResourceKind, usize>,
+    literals: HashMap<ResourceKind, HashMap<String, usize>>,
+    prefixes: HashMap<ResourceKind, HashMap<String, usize>>,
+}
+
+impl Written {
+    fn of(rule: &Rule) -> Written {
+        let mut written = Written::default();
+        for (i, resource) in rule.resources.iter().enumerate() {
+            let (by_text, template) = match &resource.names {
+                NamePattern::All => {
+                    written.all.entry(resource.kind).or_insert(i);
+                    continue;
+                }
+                NamePattern::Literal(template) => (&mut written.literals, template),
+                NamePattern::Prefix(template) => (&mut written.prefixes, template),
+            };
+            let by_text = by_text.entry(resource.kind).or_default();
+            by_text.entry(flat(template)).or_insert(i);
+        }
+        written
+    }
+
+    /// Those that may cover a pattern, in the order written.
+    fn around(&self, one: &ResourcePattern) -> BTreeSet<usize> {
+        let mut found: BTreeSet<usize> = self.all.get(&one.kind).copied().into_iter().collect();
+        let (NamePattern::Literal(template) | NamePattern::Prefix(template)) = &one.names else {
+            return found;
+        };
+        let text = flat(template);
+        let literals = self.literals.get(&one.kind);
+        found.extend(literals.and_then(|texts| texts.get(&text)));
+        if let Some(prefixes) = self.prefixes.get(&one.kind) {
+            let ends = (1..=text.len()).filter(|end| text.is_char_boundary(*end));
+            found.extend(ends.filter_map(|end| prefixes.get(&text[..end])));
+        }
+        found
+    }
+}
+
+/// A template as one text, in which characters that no name holds stand for variables: one
+/// template begins with another one where its text does.
+fn flat(template: &Template) -> String {
+    let parts = template.0.iter().map(|part| match part {
+        Part::Text(text) => text,
+        Part::Tenant => "\u{1}",
+        Part::Principal => "\u{2}",
+    });
+    parts.collect()
 }
 
 /// Group and tenant names are compared with their case, so one of the two is likely to match
@@ -179,6 +240,7 @@ struct Coverage<'a> {
     /// Rules that a finding was about: they count for nothing in the next one.
     gone: Vec<bool>,
     comparisons: usize,
+    names_compared: usize,
 }
 
 impl<'a> Coverage<'a> {
@@ -213,7 +275,10 @@ impl<'a> Coverage<'a> {
         found.sort_by(|a, b| {
             (&a.rule.at.file, a.rule.at.line).cmp(&(&b.rule.at.file, b.rule.at.line))
         });
-        Some(found)
+        let theirs: usize = found.iter().map(|other| other.rule.resources.len()).sum();
+        let pairs = theirs.saturating_mul(self.rules[index].rule.resources.len());
+        self.names_compared = self.names_compared.saturating_add(pairs);
+        (self.names_compared <= NAMES_COMPARED_MAX).then_some(found)
     }
 
     fn denied(&mut self, problems: &mut Problems) {

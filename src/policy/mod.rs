@@ -32,6 +32,7 @@ mod decide;
 pub mod lint;
 pub mod mode;
 pub mod model;
+mod odd;
 pub mod parse;
 pub mod rule;
 pub mod tenant;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::mode::Mode;
 use super::model::{CLUSTER_NAME, Operation, ResourceKind, RuleRef};
+use super::odd;
 use super::rule::{
     AccessPolicy, Effect, HostPattern, NamePattern, Part, PrincipalPattern, ResourcePattern, Rule,
     Template,
@@ -79,7 +80,7 @@ fn rule(node: &Node, problems: &mut Problems) -> Option<Rule> {
             continue;
         };
         for item in list.list_not_empty(problems).unwrap_or_default() {
-            if let Some(names) = names_at(item, problems) {
+            if let Some(names) = names_of(kind, item, problems) {
                 resources.push(ResourcePattern { kind, names });
             }
         }
@@ -184,6 +185,9 @@ fn principal_at(node: &Node, problems: &mut Problems) -> Option<PrincipalPattern
                     .warning(&node.place, format!("the star in `{text}` means itself"))
                     .help("only `User:*` is a wildcard");
             }
+            if let Some((_, name)) = text.split_once(':') {
+                odd::principal(name, node, problems);
+            }
             Some(pattern)
         }
         Err(message) => {
@@ -279,8 +283,15 @@ fn first_address(pattern: HostPattern) -> IpAddr {
     }
 }
 
+/// A name pattern for resources of a kind; one that no name matches is told.
+pub fn names_of(kind: ResourceKind, node: &Node, problems: &mut Problems) -> Option<NamePattern> {
+    let names = names_at(node, problems)?;
+    odd::names(kind, &names, node, problems);
+    Some(names)
+}
+
 /// A name pattern: text, `{literal: text}` or `{prefix: text}`.
-pub fn names_at(node: &Node, problems: &mut Problems) -> Option<NamePattern> {
+fn names_at(node: &Node, problems: &mut Problems) -> Option<NamePattern> {
     if node.is_mapping() {
         return explicit_names(node, problems);
     }

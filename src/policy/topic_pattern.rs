@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::model::ResourceKind;
 use super::parse;
 use super::rule::{NamePattern, Part, Template};
 use crate::document::Node;
@@ -38,7 +39,7 @@ impl TopicPattern {
 
 /// An item of a list of topics; `of` says in messages whose.
 pub fn topic_pattern(node: &Node, of: &str, problems: &mut Problems) -> Option<TopicPattern> {
-    let (template, is_prefix) = match parse::names_at(node, problems)? {
+    let (template, is_prefix) = match parse::names_of(ResourceKind::Topic, node, problems)? {
         NamePattern::All => return Some(TopicPattern::All),
         NamePattern::Literal(template) => (template, false),
         NamePattern::Prefix(template) => (template, true),

@@ -259,3 +259,125 @@ fn every_example_of_the_policy_reference_is_sound() {
     let observing = guards.observing.access.len();
     assert_eq!((access, other, observing, paths.len()), (3, 4, 1, 8));
 }
+
+#[cfg(unix)]
+#[test]
+fn what_comes_through_a_pipe_is_checked_and_not_taken_for_empty() {
+    use std::os::fd::AsRawFd;
+    let config = "listeners: []\nupstream: {bootstrap: [k:1]}\nauthorization: off\n";
+    for (text, wrong) in [
+        (POLICY.replace("Read", "Raed"), "unknown operation `Raed`"),
+        (config.to_owned(), "expected at least one item"),
+    ] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        drop(writer);
+        let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+        let report = check(&[path]);
+        let messages: Vec<&str> = (report.problems.list.iter())
+            .map(|p| p.message.as_str())
+            .collect();
+        assert!(
+            messages.iter().any(|m| m.starts_with(wrong)),
+            "{messages:?}"
+        );
+    }
+}
+
+#[test]
+fn files_that_are_named_one_by_one_are_one_set() {
+    let twice = [("a.yaml", POLICY), ("b.yaml", POLICY)];
+    let (shown, code) = printed(&twice, Format::Text);
+    assert_eq!(code, 1);
+    assert!(
+        shown.contains("DIR/b.yaml:3:18: a second AccessPolicy with the name `a`"),
+        "{shown}"
+    );
+    let other = POLICY.replace("name: a", "name: b");
+    let (shown, _) = printed(&[("a.yaml", POLICY), ("b.yaml", &other)], Format::Text);
+    assert!(shown.contains("[duplicate]"), "{shown}");
+}
+
+#[test]
+fn a_file_of_tests_is_checked_as_one() {
+    let test = "tests: [{name: t, as: {principal: \"User:a\"}, cases: [{can: Raed, topic: t}]}]\n";
+    let (shown, code) = printed(&[("a.test.yaml", test)], Format::Text);
+    assert_eq!(code, 1, "{shown}");
+    assert!(
+        shown.starts_with("DIR/a.test.yaml:1:60: unknown operation `Raed`\n"),
+        "{shown}"
+    );
+    let right = test.replace("Raed", "Read");
+    let (shown, code) = printed(&[("p.yaml", POLICY), ("a.test.yaml", &right)], Format::Text);
+    assert_eq!((&*shown, code), ("2 files checked, nothing wrong\n", 0));
+    // Under a name that makes it a policy it is one mistake, with a way out.
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("a_test.yaml"), &right).unwrap();
+    let report = check(&[dir.path().to_owned()]);
+    let [problem] = &report.problems.list[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!(problem.message, "tests of policies, and no policy");
+}
+
+#[test]
+fn a_file_without_anything_in_it_is_told() {
+    for text in ["", "# later\n", "---\n---\n"] {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("a.yaml"), text).unwrap();
+        let report = check(&[dir.path().to_owned()]);
+        let messages: Vec<_> = report.problems.list.iter().map(|p| &*p.message).collect();
+        assert_eq!(messages, ["nothing in this file"], "{text:?}");
+        assert_eq!((report.exit_code(false), report.exit_code(true)), (0, 1));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_of_a_directory_is_left_out_silently_nor_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("a.yaml"), POLICY).unwrap();
+    fs::write(path("b.YAML"), POLICY).unwrap();
+    fs::write(path("notes.txt"), "not ours").unwrap();
+    std::os::unix::fs::symlink("nowhere", path("more")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(path("c.yaml"))
+        .status();
+    assert!(made.unwrap().success());
+    let report = check(&[dir.path().to_owned()]);
+    let shown = dir.path().display().to_string();
+    let mut messages: Vec<String> = (report.problems.list.iter())
+        .map(|p| p.message.replace(&shown, "DIR"))
+        .collect();
+    messages.sort();
+    assert_eq!(
+        messages,
+        [
+            "`DIR/b.YAML`: policy files end in `.yaml`",
+            "`DIR/c.yaml`: not a file",
+            "`DIR/more`: no such file or directory",
+        ]
+    );
+}
+
+#[test]
+fn the_way_out_that_is_shown_is_one() {
+    let head = "spec: {principals: [\"User:a\"], rules: [{allow: [Read], ";
+    let list = said(&format!("{head}topics: \"*\"}}]}}"));
+    assert!(list.contains("help: write `[\"*\"]`"), "{list}");
+    let list = said(&format!("{head}topics: orders}}]}}"));
+    assert!(list.contains("help: write `[orders]`"), "{list}");
+    let text = said(&format!("{head}cluster: \"true\"}}]}}"));
+    assert!(
+        text.contains("expected `true` or `false`, got the text `\"true\"`"),
+        "{text}"
+    );
+    let block = "spec:\n  principals: [\"User:a\"]\n  rules:\n    - allow: [Read]\n      \
+        topics:\n        - |\n          orders";
+    let block = said(block);
+    assert!(
+        block.contains("help: a block (`|`, `>`) ends with"),
+        "{block}"
+    );
+}

@@ -154,7 +154,7 @@ fn networks_are_told_apart() {
     let old = hosts("  hosts: [\"10.0.0.0/8\"]\n");
     assert_eq!(
         lines(&old, &hosts("  hosts: [\"10.1.0.0/16\"]\n")),
-        ["lost: User:a can no longer Describe, Alter the cluster from 10.0.0.0/8"]
+        ["lost: User:a can no longer Describe, Alter the cluster from 10.0.0.0/8 except 10.1.0.0/16"]
             .map(|l| l.replace("Describe, Alter", "Alter, Describe"))
     );
     assert_eq!(
@@ -212,4 +212,34 @@ fn whom_a_tenant_takes_in_is_a_difference() {
     assert_eq!(said["tenants"][0]["tenant"], "corallum");
     assert_eq!(said["tenants"][0]["new"], Value::Null);
     assert_eq!(said["tenants"][0]["old"]["line"], 13);
+}
+
+#[test]
+fn nothing_is_said_of_whom_it_does_not_concern() {
+    let kept = of("Group:ops", &["allow: [All], topics: [\"*\"]"]);
+    let everybody = of("User:*", &["allow: [Read], topics: [x]"]);
+    // What another line tells already is no exception.
+    let narrow = of("User:z", &["allow: [Read], topics: [z]"]);
+    let both = everybody.clone() + &of("User:a", &["allow: [Read], topics: [\"x*\"]"]);
+    assert_eq!(
+        lines(&narrow, &(narrow.clone() + &both)),
+        [
+            "gained: everybody can Read, Describe topics x",
+            "gained: User:a can Read, Describe topics x*",
+        ]
+    );
+    // Who keeps a right by another rule is named.
+    let (out, _) = diff(&(kept.clone() + &everybody), &kept, Format::Text);
+    assert_eq!(
+        out,
+        "lost: everybody can no longer Read, Describe topics x\n  old: old.yaml:16\n  \
+         new: no rule\n  not all of it: Group:ops\n1 difference: 0 gained, 1 lost\n"
+    );
+    // So is who does not gain it, be it a part of the names only.
+    let denied = of("User:bob", &["deny: [Read], topics: [x.secret]"]);
+    let wide = everybody.replace("[x]", "[\"x*\"]");
+    let (out, _) = diff(&denied, &format!("{denied}{wide}"), Format::Json);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["changes"][0]["notAll"], json!(["User:bob"]));
+    assert_eq!(json["changes"][0]["principals"], json!([]));
 }

@@ -177,7 +177,16 @@ fn wrong_use_is_refused() {
         let error = Line::try_parse_from(words).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{arguments}");
     }
-    for principal in ["alice", "User:", ":a", "User:*"] {
+    for principal in [
+        "alice",
+        "User:",
+        ":a",
+        "User:*",
+        "Group:g",
+        "Tenant:t",
+        "Role:r",
+        "User:\u{a0}a",
+    ] {
         let question = format!("--principal {principal} --operation Write --topic a");
         assert_eq!(asked(POLICIES, &question).1, 2, "{principal}");
     }
@@ -362,4 +371,68 @@ fn mistakes_in_the_shadow_are_reported_as_by_check() {
     let (out, code) = configured(&question.replace("kordon", "none"));
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("DIR/none.yaml"), "{out}");
+}
+
+const MATCHED: &str = "---
+apiVersion: kordon/v1
+kind: Tenant
+metadata: {name: shop}
+spec:
+  match: {any: [{principal: \"User:shop-*\"}, {spiffe: \"spiffe://prod/ns/shop/*\"}]}
+  boundary: {topics: [\"x.*\"]}
+---
+apiVersion: kordon/v1
+kind: Tenant
+metadata: {name: bank}
+spec: {match: {any: [{principal: \"Group:bank\"}]}}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: everybody}
+spec: {principals: [\"User:*\"], rules: [{allow: [Read], topics: [\"*\"]}]}
+";
+
+#[test]
+fn a_member_of_a_tenant_is_asked_about_as_the_proxy_would_place_it() {
+    let policies = format!("{POLICIES}{MATCHED}");
+    let ask = |who: &str| {
+        let question = format!("--principal {who} --operation Read --topic y --format json");
+        let (out, code) = asked(&policies, &question);
+        assert_eq!(code, 0, "{out}");
+        let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let text = |key: &str| answer[key].as_str().unwrap().to_owned();
+        let line = answer["tenantMatch"]["line"].as_u64();
+        (text("decision"), text("tenant"), line, text("reason"))
+    };
+    let said = |decision: &str, tenant: &str, line, reason: &str| {
+        (decision.into(), tenant.into(), line, reason.into())
+    };
+    assert_eq!(ask("User:a"), said("allow", "", None, "rule"));
+    // Its boundary leaves `y` out.
+    assert_eq!(ask("User:shop-1"), said("deny", "shop", Some(23), "rule"));
+    let spiffe = "User:spiffe://prod/ns/shop/cart";
+    assert_eq!(ask(spiffe), said("deny", "shop", Some(23), "rule"));
+    // What a listener or a token says goes before; said to be none, there is none.
+    assert_eq!(
+        ask("User:shop-1 --tenant bank"),
+        said("allow", "bank", None, "rule")
+    );
+    assert_eq!(
+        ask("User:shop-1 --tenant="),
+        said("allow", "", None, "rule")
+    );
+    let (decision, tenant, _, reason) = ask("User:shop-1 --group bank");
+    assert_eq!((&*decision, &*tenant), ("deny", ""));
+    assert!(
+        reason.starts_with("no connection: matches two tenants, `shop` ("),
+        "{reason}"
+    );
+    let (text, _) = asked(
+        &policies,
+        "--principal User:shop-1 --operation Read --topic y",
+    );
+    assert!(
+        text.contains("tenant shop by its match: DIR/p.yaml:23\n"),
+        "{text}"
+    );
 }

@@ -16,7 +16,16 @@ pub(super) fn acls(files: &[PathBuf], problems: &mut Problems) -> Vec<Acl> {
             continue;
         };
         for document in document::parse(&name, &text, problems) {
-            user(&document, &mut acls, problems);
+            // What `kubectl get kafkausers -o yaml` prints is one list.
+            let kind = get(&document, "kind").and_then(Node::shown);
+            match (kind, get(&document, "items")) {
+                (Some("List" | "KafkaUserList"), Some(items)) => {
+                    for item in items.list(problems).unwrap_or_default() {
+                        user(item, &mut acls, problems);
+                    }
+                }
+                _ => user(&document, &mut acls, problems),
+            }
         }
     }
     acls

@@ -89,6 +89,39 @@ spec:
     }
 }
 
+/// As `kubectl get kafkausers -o yaml` prints them.
+#[test]
+fn a_list_of_strimzi_users_is_read_too() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("users.yaml");
+    let user = |name: &str| {
+        format!(
+            "- apiVersion: kafka.strimzi.io/v1beta2\n  kind: KafkaUser\n  metadata: {{name: {name}}}\n  \
+             spec: {{authorization: {{type: simple, acls: [\n    \
+             {{resource: {{type: topic, name: x}}, operations: [Read]}}]}}}}\n"
+        )
+    };
+    let text = format!(
+        "apiVersion: v1\nkind: List\nitems:\n{}{}",
+        user("a"),
+        user("b")
+    );
+    for (text, code) in [
+        (text.clone(), 0),
+        (text.replacen("kind: KafkaUser", "kind: KafkaTopic", 1), 1),
+    ] {
+        fs::write(&path, text).unwrap();
+        let from = From::Strimzi {
+            files: vec![path.clone()],
+        };
+        let mut out = Vec::new();
+        assert_eq!(run(&Options { from }, &mut out).unwrap(), code);
+        let out = String::from_utf8(out).unwrap();
+        let both = out.contains("[\"User:a\"]") && out.contains("[\"User:b\"]");
+        assert_eq!((both, out.is_empty()), (code == 0, code == 1), "{out}");
+    }
+}
+
 /// An answer to DescribeAcls with one ACL.
 fn answer(kind: i64, pattern: i64, operation: i64, permission: i64) -> StructNode {
     let mut answer = StructNode::new(&apis::layout(29).unwrap().response.body);

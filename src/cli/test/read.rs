@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -114,11 +115,16 @@ impl Case {
 
 /// Every case of a file. Mistakes go to `problems`, all of them.
 pub(super) fn cases(path: &Path, problems: &mut Problems) -> Vec<Case> {
-    let Some((name, text)) = file::named(path, problems) else {
-        return Vec::new();
-    };
+    match file::named(path, problems) {
+        Some((name, text)) => cases_in(&name, &text, problems),
+        None => Vec::new(),
+    }
+}
+
+/// The same of a text that has been read already.
+pub(super) fn cases_in(name: &Arc<str>, text: &str, problems: &mut Problems) -> Vec<Case> {
     let mut cases = Vec::new();
-    for document in document::parse(&name, &text, problems) {
+    for document in document::parse(name, text, problems) {
         let Some(mut fields) = Fields::of(&document, problems) else {
             continue;
         };

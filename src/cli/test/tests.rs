@@ -414,3 +414,48 @@ fn a_topic_is_made_by_authorization_and_then_by_the_topic_rules() {
         "{said}"
     );
 }
+
+#[test]
+fn members_of_a_tenant_by_its_match_are_bounded_as_in_the_proxy() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "p.yaml",
+        "apiVersion: kordon/v1\nkind: Tenant\nmetadata: {name: shop}\n\
+         spec: {match: {any: [{principal: \"User:shop-*\"}]}, boundary: {topics: [\"x.*\"]}}\n\
+         ---\napiVersion: kordon/v1\nkind: Tenant\nmetadata: {name: bank}\n\
+         spec: {match: {any: [{principal: \"Group:bank\"}]}}\n\
+         ---\napiVersion: kordon/v1\nkind: AccessPolicy\nmetadata: {name: all}\n\
+         spec: {principals: [\"User:*\"], rules: [{allow: [Write], topics: [\"*\"]}]}\n",
+    );
+    write(
+        "p.test.yaml",
+        "tests:
+  - name: bounded
+    as: {principal: \"User:shop-1\"}
+    cases: [{can: Write, topic: x.1}, {cannot: Write, topic: y}]
+  - name: a token says otherwise
+    as: {principal: \"User:shop-1\", tenant: bank}
+    cases: [{can: Write, topic: y}]
+  - name: of two tenants
+    as: {principal: \"User:shop-1\", groups: [bank]}
+    cases: [{cannot: Write, topic: x.1}]
+  - name: of two tenants, with a record
+    as: {principal: \"User:shop-1\", groups: [bank]}
+    produce: {topic: x.1}
+    expect: {rejected: authorization}
+  - name: of two tenants, wrong
+    as: {principal: \"User:shop-1\", groups: [bank]}
+    cases: [{can: Write, topic: x.1}]
+",
+    );
+    let mut out = Vec::new();
+    let all = options(vec![dir.path().to_owned()], Format::Text);
+    assert_eq!(run(&all, &mut out).unwrap(), 1);
+    let said = String::from_utf8(out).unwrap();
+    assert!(said.ends_with("1 file, 6 cases, 1 FAILED\n"), "{said}");
+    assert!(
+        said.contains("but there is no connection: matches two tenants, `shop`"),
+        "{said}"
+    );
+}

@@ -37,7 +37,16 @@ impl KnownFiles {
         }
         let mut problems = Problems::default();
         let (mut guards, mut names) = (Guards::default(), Vec::new());
-        for document in document::parse(name, text, &mut problems) {
+        let documents = document::parse(name, text, &mut problems);
+        if documents.is_empty() && problems.list.is_empty() {
+            let place = Place {
+                file: Arc::clone(name),
+                line: 1,
+                column: 1,
+            };
+            problems.warning(&place, "nothing in this file");
+        }
+        for document in documents {
             read(&document, &mut names, &mut guards, &mut problems);
         }
         Arc::new(PolicyFile {

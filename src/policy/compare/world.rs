@@ -121,6 +121,20 @@ pub(super) struct World {
 pub(super) struct Host {
     pub(super) address: IpAddr,
     pub(super) shown: String,
+    /// The smallest network named that the address lies in.
+    network: Option<HostPattern>,
+}
+
+impl Host {
+    /// Whether these addresses are called a part of the other's, since they have a smaller network.
+    pub(super) fn is_within(&self, other: &Host) -> bool {
+        match (self.network, other.network) {
+            (Some(own), Some(wide)) => {
+                wide.prefix_bits < own.prefix_bits && wide.contains(own.network)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl World {
@@ -187,6 +201,37 @@ impl World {
             None => "x".repeat(longest + 1),
         };
         world
+    }
+
+    /// The subjects of whom one fact more is known.
+    pub(super) fn more_special(&self, facts: &Facts) -> Vec<(String, Facts)> {
+        let mut out = Vec::new();
+        if facts.user.is_none() {
+            out.extend(self.users.iter().map(|name| {
+                let user = Some(name.clone());
+                let facts = facts.clone();
+                (format!("User:{name}"), Facts { user, ..facts })
+            }));
+        }
+        if facts.tenant == Tenant::None {
+            out.extend(self.tenants.iter().map(|name| {
+                let tenant = Tenant::Named(name.clone());
+                let facts = facts.clone();
+                (format!("Tenant:{name}"), Facts { tenant, ..facts })
+            }));
+            if self.tenant_variable {
+                let tenant = Tenant::Other;
+                let facts = facts.clone();
+                out.push(("any other tenant".to_owned(), Facts { tenant, ..facts }));
+            }
+        }
+        for name in self.groups.difference(&facts.groups) {
+            let mut groups = facts.groups.clone();
+            groups.insert(name.clone());
+            let facts = facts.clone();
+            out.push((format!("Group:{name}"), Facts { groups, ..facts }));
+        }
+        out
     }
 
     /// The subjects to ask about, the least special first.
@@ -325,7 +370,12 @@ fn hosts(mut networks: Vec<HostPattern>) -> Vec<Host> {
             Some(n) => format!("{}/{}", n.network, n.prefix_bits),
             None => "other hosts".to_owned(),
         };
-        seen.entry(inside).or_insert(Host { address, shown });
+        let network = smallest.copied();
+        seen.entry(inside).or_insert(Host {
+            address,
+            shown,
+            network,
+        });
     }
     seen.into_values().collect()
 }

@@ -198,3 +198,21 @@ fn names_that_differ_only_in_case() {
         [""; 0]
     );
 }
+
+/// Each name is held against the few that may cover it, not against all.
+#[test]
+fn a_rule_of_very_many_names_is_looked_at_in_time() {
+    let names: Vec<String> = (0..60_000).map(|i| format!("t{i}")).collect();
+    let rule = format!("allow: [Read], topics: [{}, \"t5999*\"]", names.join(", "));
+    let begun = std::time::Instant::now();
+    let covered = found(&[(A, "", &[&rule])]);
+    // t5999 and the ten behind it.
+    assert_eq!(covered, ["101 covered-name"; 11]);
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    // Two such rules are more than is compared, and that is said.
+    let two = found(&[(A, "", &[&rule, &rule])]);
+    assert_eq!(
+        two.iter().filter(|said| said.ends_with("too-many")).count(),
+        1
+    );
+}
