@@ -29,8 +29,8 @@ pub trait Guard {
     /// Whether the subject may do this on every resource of the kind.
     fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool;
 
-    /// Whether the subject's tenant may touch the name, or with `None` every name of the kind, where
-    /// a right on the cluster stands for the right on each.
+    /// Whether the subject's tenant may touch the name, or with `None` every name of the kind,
+    /// where a right on the cluster stands for the right on each.
     fn within(&mut self, kind: ResourceKind, name: Option<&str>) -> bool;
 
     /// The name of the topic with that id; `None`: no such topic is known.

@@ -236,8 +236,8 @@ impl View {
         outside.into_iter().chain(considered).collect()
     }
 
-    /// Whether the boundary leaves a name open: `None` asks about every name of the kind. It says so
-    /// where a rule about the cluster speaks for all names, and rules about this one are not asked.
+    /// Whether the boundary leaves a name open; `None` asks about every name of the kind. For where
+    /// a rule about the cluster speaks for all names, and rules about this one are not asked.
     pub fn within(&self, kind: ResourceKind, name: Option<&str>) -> bool {
         let bounds = self.bounds.as_deref().map(|bounds| bounds.names(kind));
         bounds.is_none_or(|inside| match name {

@@ -174,8 +174,8 @@ pub fn t06_a_second_token_makes_nobody_somebody_else(stage: &mut Stage) {
     assert_eq!(read(&mut victim), Some(true));
 }
 
-/// Row 6. What an earlier token allowed is in nothing that a later one finds: not in a fetch session,
-/// on this connection or another one, and not in a long poll.
+/// Row 6. What an earlier token allowed is in nothing that a later one finds: not in a fetch
+/// session, on this connection or another one, and not in a long poll.
 pub fn t06_nothing_of_an_earlier_token_goes_on(stage: &mut Stage) {
     const LATE: &str = "written-later";
     /// A broker takes no second token sooner after the last one.
@@ -496,8 +496,8 @@ pub fn t38_hostile_lengths_take_no_memory(stage: &mut Stage) {
     assert!(stage.kordon.runs());
 }
 
-/// Row 38. Requests whose answer is made here, of many names or numbers: neither is what a few bytes
-/// ask for large, nor does it take long, nor does it pile up.
+/// Row 38. Requests whose answer is made here, of many names or numbers: neither is what a few
+/// bytes ask for large, nor does it take long, nor does it pile up.
 pub fn t38_what_is_refused_at_length_takes_neither_time_nor_memory(stage: &mut Stage) {
     const NAMES: usize = 15_000;
     const TIME_MAX: Duration = Duration::from_secs(5);

@@ -207,8 +207,8 @@ pub fn t21_transactions_of_others_are_theirs(stage: &mut Stage) {
     assert_eq!(last, fenced + 2);
 }
 
-/// Row 21. A broker reads the batches of a partition up to the first that is cut off, and leaves what
-/// is behind them: what was read of a transaction counts, whatever follows it.
+/// Row 21. A broker reads the batches of a partition up to the first that is cut off, and leaves
+/// what is behind them: what was read of a transaction counts, whatever follows it.
 pub fn t21_a_batch_that_is_cut_off_hides_no_transaction(stage: &mut Stage) {
     let behind: [&[u8]; 3] = [&[0], &[0; 12], &[0x7f; 40]];
     for version in [3, 9, 12] {
