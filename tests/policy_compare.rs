@@ -336,16 +336,17 @@ proptest! {
     fn what_differs_is_told_and_nothing_else((old, new) in pair()) {
         let changes = compare(&old, &new).unwrap();
         let differences = differences(&old, &new);
-        // A user and a tenant of one name make two variables one, which no single fact shows.
         let all: Vec<HostPattern> = (old.iter().chain(&new))
             .flat_map(|p| &p.hosts)
             .copied()
             .collect();
+        // A user and a tenant of one name make two variables one, which no single fact shows.
         let variables = has_variables(&old) || has_variables(&new);
         for difference in &differences {
             let (principal, host, _, _, name, _) = difference;
             let told = changes.iter().any(|change| {
-                tells(change, difference) && (variables || says(change, &all, principal, *host, name))
+                let named = || variables || says(change, &all, principal, *host, name);
+                tells(change, difference) && named()
             });
             prop_assert!(told, "untold: {difference:?}\n{changes:?}");
         }

@@ -73,10 +73,8 @@ pub(super) fn principal(name: &str, tenant: &str, groups: &[String]) -> Result<P
         Some(("User", bare)) if !bare.is_empty() => bare,
         // Whoever connects is a `User`, so that any other question has no answer of the proxy's.
         Some((kind @ ("Group" | "Tenant"), bare)) if !bare.is_empty() => {
-            let asks = "ask about a member of it";
-            return Err(format!(
-                "`{kind}:{bare}` connects as nobody: {asks}, a `User:`"
-            ));
+            let ask = "ask about a member of it, a `User:`";
+            return Err(format!("nobody connects as `{kind}:{bare}`: {ask}"));
         }
         _ => {
             let bare = name.trim_matches(':');

@@ -96,8 +96,8 @@ fn a_list_of_strimzi_users_is_read_too() {
     let path = dir.path().join("users.yaml");
     let user = |name: &str| {
         format!(
-            "- apiVersion: kafka.strimzi.io/v1beta2\n  kind: KafkaUser\n  metadata: {{name: {name}}}\n  \
-             spec: {{authorization: {{type: simple, acls: [\n    \
+            "- apiVersion: kafka.strimzi.io/v1beta2\n  kind: KafkaUser\n  \
+             metadata: {{name: {name}}}\n  spec: {{authorization: {{type: simple, acls: [\n    \
              {{resource: {{type: topic, name: x}}, operations: [Read]}}]}}}}\n"
         )
     };
