@@ -11,6 +11,7 @@ pub mod client;
 pub mod dice;
 pub mod http;
 pub mod issuer;
+pub mod java;
 pub mod kafka;
 pub mod kordon;
 pub mod part;
