@@ -19,3 +19,4 @@ pub mod port;
 pub mod process;
 pub mod relay;
 pub mod secure;
+pub mod wait;
