@@ -21,8 +21,13 @@ mod revocation;
 mod revoked;
 mod sasl;
 mod sasl_every;
+mod sasl_talk;
+mod sasl_users;
 mod sasl_words;
 mod sides;
+#[allow(dead_code)]
+#[path = "../it/support/signer.rs"]
+mod signer;
 mod socket;
 mod stage;
 mod sweep;
