@@ -376,36 +376,37 @@ fn pure_modules_touch_nothing_outside() {
     );
 }
 
-#[test]
-fn only_the_clock_reads_time() {
+/// Lines of code that must not be, as `FILE:LINE: TEXT`.
+fn lines_where(bad: impl Fn(&Source, &str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     for source in rust(&["src"]) {
-        for (line, text) in source.code() {
-            let reads = [
-                "Instant::now",
-                "SystemTime::now",
-                ".elapsed()",
-                "now_utc",
-                "now_local",
-            ];
-            if source.path != "src/clock.rs" && reads.iter().any(|word| text.contains(word)) {
-                found.push(format!("{}:{line}: {}", source.path, text.trim()));
-            }
+        for (line, text) in source.code().filter(|(_, text)| bad(&source, text)) {
+            found.push(format!("{}:{line}: {}", source.path, text.trim()));
         }
     }
+    found
+}
+
+#[test]
+fn only_the_clock_reads_time() {
+    let reads = [
+        "Instant::now",
+        "SystemTime::now",
+        ".elapsed()",
+        "now_utc",
+        "now_local",
+    ];
+    let found = lines_where(|source, text| {
+        source.path != "src/clock.rs" && reads.iter().any(|word| text.contains(word))
+    });
     report("only src/clock.rs reads time", &found);
 }
 
 #[test]
 fn only_the_table_of_metrics_names_them() {
-    let mut found = Vec::new();
-    for source in rust(&["src"]) {
-        for (line, text) in source.code() {
-            if source.path != "src/telemetry/names.rs" && text.contains("\"kordon_") {
-                found.push(format!("{}:{line}: {}", source.path, text.trim()));
-            }
-        }
-    }
+    let found = lines_where(|source, text| {
+        source.path != "src/telemetry/names.rs" && text.contains("\"kordon_")
+    });
     report("metric names stand in src/telemetry/names.rs", &found);
 }
 
