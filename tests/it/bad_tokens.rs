@@ -4,7 +4,7 @@
 //!
 //! The corpus of the verifier (`src/identity/token/tests/corpus.rs`) says why each is refused;
 //! here it counts that whatever the verifier refuses is refused to the end. What both try is told
-//! once, in `faults.rs` beside it.
+//! once, in `faults.rs` beside that one.
 
 use std::time::{Duration, Instant};
 
