@@ -22,7 +22,7 @@ use kordon::apis::fetch::{FetchAnswer, Next, head};
 use kordon::apis::produce::{Scan, TopicRef, scan};
 use kordon::apis::{FETCH, METADATA, PRODUCE, layout};
 use kordon::policy::PolicySet;
-use kordon::policy::model::{Operation, ResourceKind, RuleRef, Subject};
+use kordon::policy::model::{Decision, Operation, ResourceKind, RuleRef, Subject};
 use kordon::policy::rule::{
     AccessPolicy, Effect, NamePattern, PrincipalPattern, ResourcePattern, Rule, Template,
 };
@@ -266,22 +266,29 @@ fn policy(count: usize, prefixes: usize) -> Outcome<()> {
         ("a prefix", format!("team-{}.events.orders", prefixes / 2)),
         ("no rule", "elsewhere.events".to_owned()),
     ];
+    let topics = format!("policy: {count} rules, {prefixes} prefixes");
     for (what, name) in names {
-        let decide = || {
+        decision(&format!("{topics}, decided by {what}"), || {
             let name = black_box(name.as_str());
-            black_box(view.decide(Operation::Write, ResourceKind::Topic, name));
-        };
-        let region = Region::new(GLOBAL);
-        decide();
-        let change = region.change();
-        if change.allocations + change.reallocations > 0 {
-            return Err(format!("a decision by {what} allocates: {change:?}").into());
-        }
-        bench(
-            &format!("policy: {count} rules, {prefixes} prefixes, decided by {what}"),
-            decide,
-        );
+            view.decide(Operation::Write, ResourceKind::Topic, name)
+        })?;
     }
+    decision(&format!("{topics}, any topic"), || {
+        view.decide_any(black_box(Operation::Write), ResourceKind::Topic)
+    })
+}
+
+/// Times a decision that may not allocate.
+fn decision(name: &str, decide: impl Fn() -> Decision) -> Outcome<()> {
+    let region = Region::new(GLOBAL);
+    black_box(decide());
+    let change = region.change();
+    if change.allocations + change.reallocations > 0 {
+        return Err(format!("{name}: allocates: {change:?}").into());
+    }
+    bench(name, || {
+        black_box(decide());
+    });
     Ok(())
 }
 

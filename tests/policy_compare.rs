@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use kordon::policy::PolicySet;
 use kordon::policy::compare::{Change, compare};
@@ -119,7 +120,7 @@ fn policy() -> impl Strategy<Value = AccessPolicy> {
             name: "p".into(),
             principals,
             hosts,
-            rules,
+            rules: rules.into(),
         },
     )
 }
@@ -245,7 +246,8 @@ fn without(policies: &[AccessPolicy], lint: &str, problems: &Problems) -> Vec<Ac
     let lines: Vec<u32> = named.map(|p| p.place.as_ref().unwrap().line).collect();
     let mut policies = policies.to_vec();
     for policy in &mut policies {
-        policy.rules.retain(|rule| !lines.contains(&rule.at.line));
+        let left = policy.rules.iter().cloned();
+        policy.rules = left.filter(|r| !lines.contains(&r.at.line)).collect();
     }
     policies
 }
@@ -258,7 +260,7 @@ proptest! {
     fn what_lints_call_useless_is_useless(
         mut policies in proptest::collection::vec(policy(), 1..6)
     ) {
-        let rules = policies.iter_mut().flat_map(|p| &mut p.rules);
+        let rules = policies.iter_mut().flat_map(|p| Arc::make_mut(&mut p.rules));
         rules.enumerate().for_each(|(i, rule)| rule.at.line = i as u32 + 1);
         let mut problems = Problems::default();
         lint(&policies, &mut problems);

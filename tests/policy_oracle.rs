@@ -164,7 +164,10 @@ mod oracle {
                 PrincipalPattern::Tenant(t) => *who.principal.tenant == *t.as_str(),
             }) && (p.hosts.is_empty() || p.hosts.iter().any(|h| bits(h, who.host)))
         };
-        policies.iter().filter(concerned).flat_map(|p| &p.rules)
+        policies
+            .iter()
+            .filter(concerned)
+            .flat_map(|p| p.rules.iter())
     }
 
     /// Bit by bit.
@@ -315,10 +318,12 @@ fn policies() -> impl Strategy<Value = Vec<AccessPolicy>> {
         name: "random".to_owned(),
         principals,
         hosts,
-        rules,
+        rules: rules.into(),
     });
     prop::collection::vec(policy, 0..5).prop_map(|mut policies| {
-        let rules = policies.iter_mut().flat_map(|p| &mut p.rules);
+        let rules = policies
+            .iter_mut()
+            .flat_map(|p| Arc::make_mut(&mut p.rules));
         for (rule, line) in rules.zip(1..) {
             rule.at.line = line;
         }
@@ -369,7 +374,7 @@ fn contradictions() -> impl Strategy<Value = Vec<AccessPolicy>> {
             name: "random".to_owned(),
             principals: vec![PrincipalPattern::Everyone],
             hosts: vec![],
-            rules,
+            rules: rules.into(),
         }]
     })
 }

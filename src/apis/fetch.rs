@@ -1,7 +1,10 @@
 //! Fetch: requests are scanned in place; answers stream through, however large, with their
 //! addresses rewritten or blanked ([`FetchAnswer`]).
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+
+use bytes::Bytes;
 
 use super::errors::TOPIC_AUTHORIZATION_FAILED;
 use super::lens::{Question, Refusal, partitions_of};
@@ -131,41 +134,48 @@ fn without_offsets(topic: &mut StructNode) {
     }
 }
 
-/// Takes forgotten partitions out of what was refused in a session.
-pub fn forget(refused: &mut Vec<StructNode>, forgotten: &[StructNode]) {
+/// What is refused in a session after a request: what was refused before it, without what it
+/// forgets, and what is refused of itself.
+pub fn refused_in_session(
+    before: Vec<StructNode>,
+    forgotten: &[StructNode],
+    refused: impl IntoIterator<Item = StructNode>,
+) -> Vec<StructNode> {
+    // A request may name many thousand: each is looked up, none compared with all.
+    let mut gone: HashMap<_, HashSet<i64>> = HashMap::new();
     for topic in forgotten {
-        let gone = partitions_of(topic, i16::MAX);
-        for element in refused.iter_mut().filter(|e| is_same_topic(e, topic)) {
-            let partitions = element.structs_mut("Partitions");
-            partitions.retain(|p| !gone.contains(&(p.int("PartitionIndex") as i32)));
+        let partitions = partitions_of(topic, i16::MAX).into_iter().map(i64::from);
+        gone.entry(same_topic(topic))
+            .or_default()
+            .extend(partitions);
+    }
+    let mut all: Vec<StructNode> = Vec::new();
+    let mut known: HashMap<_, (usize, HashSet<i64>)> = HashMap::new();
+    let before = before.into_iter().map(|topic| (topic, true));
+    let refused = refused.into_iter().map(|topic| (topic, false));
+    for (mut topic, is_old) in before.chain(refused) {
+        let name = same_topic(&topic);
+        let gone = gone.get(&name).filter(|_| is_old);
+        let place = all.len();
+        let (at, indexes) = known.entry(name).or_insert((place, HashSet::new()));
+        topic.structs_mut("Partitions").retain(|partition| {
+            let index = partition.int("PartitionIndex");
+            gone.is_none_or(|gone| !gone.contains(&index)) && indexes.insert(index)
+        });
+        match all.get_mut(*at) {
+            Some(first) => first
+                .structs_mut("Partitions")
+                .append(topic.structs_mut("Partitions")),
+            None => all.push(topic),
         }
     }
-    refused.retain(|element| !element.structs("Partitions").is_empty());
+    all.retain(|topic| !topic.structs("Partitions").is_empty());
+    all
 }
 
-/// Adds refused partitions of a topic to what was refused in a session.
-pub fn remember(refused: &mut Vec<StructNode>, element: StructNode) {
-    let Some(known) = refused
-        .iter_mut()
-        .find(|known| is_same_topic(known, &element))
-    else {
-        refused.push(element);
-        return;
-    };
-    let partitions = known.structs_mut("Partitions");
-    for new in element.structs("Partitions") {
-        let index = new.int("PartitionIndex");
-        if !partitions
-            .iter()
-            .any(|old| old.int("PartitionIndex") == index)
-        {
-            partitions.push(new.clone());
-        }
-    }
-}
-
-fn is_same_topic(a: &StructNode, b: &StructNode) -> bool {
-    a.text("Topic") == b.text("Topic") && a.uuid("TopicId") == b.uuid("TopicId")
+/// What tells topics apart, in requests as in answers.
+fn same_topic(topic: &StructNode) -> (Option<Bytes>, [u8; 16]) {
+    (topic.bytes("Topic").cloned(), topic.uuid("TopicId"))
 }
 
 /// The start of an answer, up to and including the number of topics.

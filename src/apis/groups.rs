@@ -1,9 +1,11 @@
 //! Groups of every kind: classic, consumer (KIP-848), share (KIP-932) and streams (KIP-1071).
 
+use std::collections::HashMap;
+
 use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
 use super::lens::{Answered, Question, Refusal, mirror, topic_of};
 use super::rules;
-use crate::policy::model::{Operation, ResourceKind};
+use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
 /// DESCRIBE on each group, DESCRIBE on each topic. A group that is refused says so as a whole;
@@ -96,13 +98,22 @@ pub(super) fn refuse_join(q: &Question, code: i16) -> StructNode {
 pub const MERGE_INTO_GROUP: &str = "Groups/Topics";
 
 /// Puts refused topics into the groups they belong to.
-pub fn merge_into_groups(response: &mut StructNode, element: &StructNode) {
-    let id = element.text("GroupId");
+pub fn merge_into_groups(response: &mut StructNode, refused: &[StructNode]) {
+    let id = |group: &StructNode| group.bytes("GroupId").cloned();
+    let mut by_group: HashMap<_, Vec<&StructNode>> = HashMap::new();
+    for element in refused {
+        by_group.entry(id(element)).or_default().push(element);
+    }
     for group in response.structs_mut("Groups") {
-        if group.text("GroupId") == id && group.int("ErrorCode") == 0 {
-            group
-                .structs_mut("Topics")
-                .extend_from_slice(element.structs("Topics"));
+        if group.int("ErrorCode") != 0 {
+            continue;
+        }
+        let Some(elements) = by_group.get(&id(group)) else {
+            continue;
+        };
+        let topics = group.structs_mut("Topics");
+        for element in elements {
+            topics.extend_from_slice(element.structs("Topics"));
         }
     }
 }
@@ -197,16 +208,12 @@ pub(super) fn find_coordinator(q: &mut Question) -> Result<(), Refusal> {
 /// Groups that may not be described are not listed. (A broker shows everything to who may
 /// describe the cluster.)
 pub(super) fn filter_list_groups(a: &mut Answered) {
-    use crate::policy::model::CLUSTER_NAME;
-    if a.guard
-        .sees(Operation::Describe, ResourceKind::Cluster, CLUSTER_NAME)
-    {
-        return;
-    }
+    let (describe, kind) = (Operation::Describe, ResourceKind::Group);
     let guard = &mut *a.guard;
+    let any = guard.sees(describe, ResourceKind::Cluster, CLUSTER_NAME);
     a.response.structs_mut("Groups").retain(|group| {
         let id = group.text("GroupId").unwrap_or_default();
-        guard.sees(Operation::Describe, ResourceKind::Group, id)
+        (any && guard.within(kind, Some(id))) || guard.sees(describe, kind, id)
     });
 }
 
@@ -226,31 +233,39 @@ pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// As for consumer groups, over every topic of the topology; then the topic rules.
+/// As for consumer groups, over every topic of the topology. The broker makes those of its internal
+/// topics that are missing, and for the proxy's identity: each needs CREATE, there or not, since
+/// nobody here knows whether it is (threat 14). Then the topic rules.
 pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
     let Some(topology) = q.request.nested("Topology") else {
         return Ok(());
     };
     let mut names = Vec::new();
+    let mut internal = Vec::new();
     let mut regex = false;
     for part in topology.structs("Subtopologies") {
         names.extend(part.texts("SourceTopics").map(str::to_owned));
         names.extend(part.texts("RepartitionSinkTopics").map(str::to_owned));
         for array in ["RepartitionSourceTopics", "StateChangelogTopics"] {
             let topics = part.structs(array).iter();
-            names.extend(topics.map(|t| t.text("Name").unwrap_or_default().to_owned()));
+            internal.extend(topics.map(|t| t.text("Name").unwrap_or_default().to_owned()));
         }
         regex |= part.texts("SourceTopicRegex").next().is_some();
     }
+    let kind = ResourceKind::Topic;
     let mut allowed = true;
-    for name in &names {
-        allowed &= q
-            .guard
-            .allows(Operation::Describe, ResourceKind::Topic, name);
+    for name in names.iter().chain(&internal) {
+        allowed &= q.guard.allows(Operation::Describe, kind, name);
     }
     if regex {
-        allowed &= q.guard.allows_all(Operation::Describe, ResourceKind::Topic);
+        allowed &= q.guard.allows_all(Operation::Describe, kind);
+    }
+    let cluster = ResourceKind::Cluster;
+    if !q.guard.sees(Operation::Create, cluster, CLUSTER_NAME) {
+        for name in &internal {
+            allowed &= q.guard.allows(Operation::Create, kind, name);
+        }
     }
     match allowed {
         true => rules::streams_topics(q),
@@ -266,6 +281,18 @@ pub(super) fn share_fetch(q: &mut Question) -> Result<(), Refusal> {
     q.strip_topics_and_ask("Topics", Operation::Read, "Responses");
     // A topic to forget need not be readable, but must not reach the broker unknown.
     Ok(())
+}
+
+/// A session belongs to a member of the group, and a broker takes everybody for it who says so: two
+/// connections that do have one session, with the topics of whoever opened it last. What it brings
+/// is therefore judged for who receives it (threat 8).
+pub(super) fn filter_share_fetch(a: &mut Answered) {
+    let (version, guard) = (a.version, &mut *a.guard);
+    let mut readable = |topic: &StructNode| match topic_of(topic, version, guard) {
+        Some(name) => guard.sees(Operation::Read, ResourceKind::Topic, &name),
+        None => false,
+    };
+    a.response.structs_mut("Responses").retain(&mut readable);
 }
 
 /// A described group is replaced by an error if any topic its members are assigned may not be

@@ -29,6 +29,10 @@ pub trait Guard {
     /// Whether the subject may do this on every resource of the kind.
     fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool;
 
+    /// Whether the subject's tenant may touch the name, or with `None` every name of the kind, where
+    /// a right on the cluster stands for the right on each.
+    fn within(&mut self, kind: ResourceKind, name: Option<&str>) -> bool;
+
     /// The name of the topic with that id; `None`: no such topic is known.
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
 
@@ -177,12 +181,24 @@ impl<'a> Question<'a> {
         operation: Operation,
         answers: &'static str,
     ) {
+        self.strip_topics_unless(topics, answers, |guard, name| {
+            guard.allows(operation, ResourceKind::Topic, name)
+        });
+    }
+
+    /// As above, by any question about the topic's name.
+    pub fn strip_topics_unless(
+        &mut self,
+        topics: &'static str,
+        answers: &'static str,
+        allowed: impl Fn(&mut dyn Guard, &str) -> bool,
+    ) {
         let model = self.response_element(answers);
         let mut refused = Vec::new();
         let (version, guard) = (self.version, &mut *self.guard);
         self.request.structs_mut(topics).retain(|topic| {
             let code = match topic_of(topic, version, guard) {
-                Some(name) if guard.allows(operation, ResourceKind::Topic, &name) => return true,
+                Some(name) if allowed(guard, &name) => return true,
                 Some(_) => errors::TOPIC_AUTHORIZATION_FAILED,
                 None => errors::UNKNOWN_TOPIC_ID,
             };
@@ -307,12 +323,18 @@ pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, St
     if SILENT_ON_ERROR.contains(&key) && response.int("ErrorCode") != 0 {
         return;
     }
+    if key == super::PRODUCE {
+        return produce::merge(response, refused);
+    }
+    let mut into_groups = Vec::new();
     for (array, element) in refused {
         match array {
-            groups::MERGE_INTO_GROUP => groups::merge_into_groups(response, &element),
-            _ if key == super::PRODUCE => produce::merge(response, element),
+            groups::MERGE_INTO_GROUP => into_groups.push(element),
             _ => response.structs_mut(array).push(element),
         }
+    }
+    if !into_groups.is_empty() {
+        groups::merge_into_groups(response, &into_groups);
     }
 }
 
@@ -577,6 +599,10 @@ mod tests {
 
         fn allows_all(&mut self, _: Operation, _: ResourceKind) -> bool {
             false
+        }
+
+        fn within(&mut self, _: ResourceKind, _: Option<&str>) -> bool {
+            true
         }
 
         fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {

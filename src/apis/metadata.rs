@@ -214,9 +214,10 @@ pub fn hide_cursor(response: &mut StructNode, guard: &mut dyn Guard) -> Option<C
     Some(kept)
 }
 
-/// Puts what was kept in the place of that name; whether it stood there.
+/// Puts what was kept in the place of that name; whether it stood there. Only a listing of all
+/// topics has such a place: beside names, the answer would tell which of them come before it.
 pub fn show_cursor(request: &mut StructNode, kept: &Cursor) -> bool {
-    if !request.has("Cursor") {
+    if !request.has("Cursor") || !request.structs("Topics").is_empty() {
         return false;
     }
     match request.nested_mut("Cursor") {

@@ -3,6 +3,7 @@
 
 mod outline;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 pub use outline::{Next, Outline};
@@ -140,8 +141,8 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         other => other?,
     }
     refuse_partitions(q, |_, records| {
-        let control = records::inspect(records).is_ok_and(|summary| summary.control);
-        control.then(|| Refused {
+        let (heads, _) = records::heads(records);
+        heads.control.then(|| Refused {
             code: INVALID_RECORD,
             message: Some("clients cannot write control batches".into()),
             records: Vec::new(),
@@ -156,7 +157,7 @@ fn any_transactional(request: &StructNode) -> bool {
         .any(|partition| {
             partition
                 .bytes("Records")
-                .is_some_and(|r| records::inspect(r).is_ok_and(|summary| summary.transactional))
+                .is_some_and(|r| records::heads(r).0.transactional)
         })
 }
 
@@ -259,24 +260,24 @@ pub fn look_at_partitions(q: &mut Question, mut look: impl FnMut(&str, &[u8])) {
     }
 }
 
-/// Whether the topic a request names comes back under the same name or id: refused partitions
-/// of a topic that goes on belong into its element of the answer, since clients read a topic
-/// that stands there twice in different ways.
-fn is_same_topic(a: &StructNode, b: &StructNode) -> bool {
-    a.text("Name") == b.text("Name") && a.uuid("TopicId") == b.uuid("TopicId")
-}
-
-/// Puts refused partitions into the broker's answer.
-pub fn merge(response: &mut StructNode, element: StructNode) {
+/// Puts refused partitions into the broker's answer: those of a topic that goes on belong into its
+/// element there, since clients read a topic that stands there twice in different ways.
+pub fn merge(response: &mut StructNode, refused: Vec<(&'static str, StructNode)>) {
+    // By name or id, as the request names it.
+    let topic = |topic: &StructNode| (topic.bytes("Name").cloned(), topic.uuid("TopicId"));
     let topics = response.structs_mut("Responses");
-    match topics
-        .iter_mut()
-        .find(|topic| is_same_topic(topic, &element))
-    {
-        Some(topic) => topic
-            .structs_mut("PartitionResponses")
-            .extend_from_slice(element.structs("PartitionResponses")),
-        None => topics.push(element),
+    let mut places = HashMap::new();
+    for (at, element) in topics.iter().enumerate() {
+        places.entry(topic(element)).or_insert(at);
+    }
+    for (_, mut element) in refused {
+        let place = *places.entry(topic(&element)).or_insert(topics.len());
+        match topics.get_mut(place) {
+            Some(known) => known
+                .structs_mut("PartitionResponses")
+                .append(element.structs_mut("PartitionResponses")),
+            None => topics.push(element),
+        }
     }
 }
 

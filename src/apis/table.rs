@@ -201,7 +201,8 @@ pub static TABLE: [Api; KEYS] = [
     row(77, "ShareGroupDescribe", (1, 1), Client,
         Named(|q| q.strip_names("GroupIds", Describe, Group, "Groups")), Unused)
         .filtered(groups::filter_describe),
-    row(78, "ShareFetch", (1, 2), Client, Named(groups::share_fetch), Top),
+    row(78, "ShareFetch", (1, 2), Client, Named(groups::share_fetch), Top)
+        .filtered(groups::filter_share_fetch),
     row(79, "ShareAcknowledge", (1, 2), Client, Named(|q| {
         q.need(Read, Group, "GroupId")?;
         q.strip_topics_and_ask("Topics", Read, "Responses");

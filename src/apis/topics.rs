@@ -2,7 +2,7 @@
 //! OffsetForLeaderEpoch.
 
 use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
-use super::lens::{Answered, Question, Refusal};
+use super::lens::{Answered, Guard, Question, Refusal};
 use super::rules;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
@@ -58,14 +58,14 @@ pub(super) fn strip_with_watermark(q: &mut Question, operation: Operation) -> Re
 /// CREATE on the cluster, else CREATE on each topic; then the topic rules. A name given twice is
 /// left to the broker, which refuses both; so either all its elements go on or none.
 pub(super) fn create(q: &mut Question) -> Result<(), Refusal> {
-    if !q
-        .guard
-        .sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME)
-    {
-        q.strip_topics("Topics", Operation::Create, "Topics")?;
-        for (_, topic) in &mut q.refused {
-            topic.set_text("ErrorMessage", Some("Authorization failed."));
-        }
+    let (create, topic) = (Operation::Create, ResourceKind::Topic);
+    let any = q.guard.sees(create, ResourceKind::Cluster, CLUSTER_NAME);
+    q.strip_topics_unless("Topics", "Topics", |guard, name| {
+        (any && guard.within(topic, Some(name))) || guard.allows(create, topic, name)
+    });
+    q.answer_if_nothing_is_left("Topics")?;
+    for (_, topic) in &mut q.refused {
+        topic.set_text("ErrorMessage", Some("Authorization failed."));
     }
     rules::created(q)
 }
@@ -99,11 +99,12 @@ pub(super) fn filter_create(a: &mut Answered) {
 /// DELETE on the cluster, else DELETE and DESCRIBE on each topic. By name, a topic that may not
 /// be described is refused the same whether it exists or not; by id, an unknown one is unknown.
 pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
-    if q.guard
-        .sees(Operation::Delete, ResourceKind::Cluster, CLUSTER_NAME)
-    {
+    let topic = ResourceKind::Topic;
+    let any = (q.guard).sees(Operation::Delete, ResourceKind::Cluster, CLUSTER_NAME);
+    if any && q.guard.within(topic, None) {
         return Ok(());
     }
+    let by_cluster = |guard: &mut dyn Guard, name: &str| any && guard.within(topic, Some(name));
     let Some(model) = q.response_element("Responses") else {
         return Ok(());
     };
@@ -112,6 +113,9 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
         let guard = &mut *q.guard;
         q.request.array_mut("TopicNames").retain(|node| {
             let name = node.text().unwrap_or_default();
+            if by_cluster(guard, name) {
+                return true;
+            }
             // Both are asked, so that a refusal is recorded though the topic is hidden as well.
             let delete = guard.allows(Operation::Delete, ResourceKind::Topic, name);
             let allowed = delete && guard.sees(Operation::Describe, ResourceKind::Topic, name);
@@ -141,6 +145,7 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
             let code = match &name {
                 None if id == [0; 16] => INVALID_REQUEST,
                 None => UNKNOWN_TOPIC_ID,
+                Some(name) if by_cluster(guard, name) => return true,
                 Some(name) => {
                     let describe = guard.sees(Operation::Describe, ResourceKind::Topic, name);
                     let delete = guard.allows(Operation::Delete, ResourceKind::Topic, name);

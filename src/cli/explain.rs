@@ -202,7 +202,7 @@ impl Observed {
         let Observing {
             access, tenants, ..
         } = &guards.observing;
-        let rules = access.iter().flat_map(|policy| &policy.rules);
+        let rules = access.iter().flat_map(|policy| policy.rules.iter());
         let boundaries = tenants.iter().filter_map(|tenant| tenant.boundary.as_ref());
         let observing: HashSet<&RuleRef> = (rules.map(|rule| &rule.at))
             .chain(boundaries.map(|boundary| &boundary.at))

@@ -117,7 +117,6 @@ fn wait_for_signals(running: &Running) -> std::io::Result<()> {
 pub struct Running {
     proxy: Arc<Proxy>,
     readiness: Readiness,
-    watched: Arc<Watched>,
     watch: Option<Watch>,
     doors: Doors,
     control: Option<JoinHandle<()>>,
@@ -130,13 +129,13 @@ impl Running {
     /// Reads the configuration and everything it names, and starts to serve. All mistakes are
     /// returned at once.
     pub fn start(path: &Path) -> Result<Running, Problems> {
-        let (config, guards, mut problems) = Config::load_with_guards(path);
+        let (config, mut guards, mut problems) = Config::load_with_guards(path);
         let Some(config) = config.filter(|_| !problems.has_errors()) else {
             return Err(problems);
         };
         let config = Arc::new(config);
         // Before the files are read, so that a change meanwhile is noticed.
-        let units = units::units(&config);
+        let units = units::units(&config, guards.take_known());
         let snapshot = snapshot(&config, guards, 1, None, &mut problems);
         let (doors, changes) = listen::doors();
         let users = UserTables::load(&config, &mut problems);
@@ -232,8 +231,7 @@ impl Running {
         let readiness = Readiness::new();
         readiness.not_ready(NO_BROKERS);
         let watched = Watched::new(units, Arc::clone(&proxy), readiness.clone());
-        let watched = Arc::new(watched);
-        let watch = match Watch::start(Arc::clone(&watched)) {
+        let watch = match Watch::start(watched) {
             Ok(watch) => watch,
             Err(error) => {
                 problems.error_without_place(format!("cannot start a thread: {error}"));
@@ -277,7 +275,6 @@ impl Running {
         Ok(Running {
             proxy,
             readiness,
-            watched,
             watch: Some(watch),
             doors,
             control: Some(control),
@@ -291,7 +288,7 @@ impl Running {
     /// anew. What cannot be made stays as it was, and the log, `/readyz` and a metric say so.
     pub fn reload(&self) {
         self.proxy.audit.reopen();
-        self.watched.look(true);
+        self.watch.iter().for_each(Watch::again);
     }
 
     /// Stops accepting, lets connections finish what they owe, and ends.

@@ -2,13 +2,16 @@
 //! below it is read, in the order of its path, except `*.test.yaml`; names that begin with a dot
 //! are skipped.
 
+mod known;
+
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::{file, tenant};
-use crate::document::{self, Fields, Node, did_you_mean};
+use crate::document::{Fields, Node, did_you_mean};
 use crate::policy::mode::Mode;
 use crate::policy::parse::{self, rule_ref};
 use crate::policy::rule::AccessPolicy;
@@ -18,6 +21,8 @@ use crate::problem::{Place, Problems};
 use crate::quota::spec::{QuotaEntity, QuotaName, QuotaSpec};
 use crate::schema::spec::{Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName};
 use crate::topic_rules::{self, TopicSpec};
+
+pub use known::KnownFiles;
 
 /// How many policy files one directory may hold.
 pub const FILES_MAX: usize = 10_000;
@@ -52,6 +57,8 @@ pub struct Guards {
     pub files: usize,
     /// Their paths, in the order read.
     pub paths: Vec<PathBuf>,
+    /// What each of them says by itself, for the next reading.
+    pub known: KnownFiles,
 }
 
 /// Policies with `mode: observe`.
@@ -68,6 +75,38 @@ pub struct Observing {
 }
 
 impl Guards {
+    /// What the files say by themselves, those of the directory beside them included.
+    pub fn take_known(&mut self) -> KnownFiles {
+        let own = std::mem::take(&mut self.known);
+        match &mut self.shadow {
+            Some(shadow) => own.and(std::mem::take(&mut shadow.known)),
+            None => own,
+        }
+    }
+
+    /// Adds the policies of one more file.
+    fn add(&mut self, file: &Guards) {
+        let Guards {
+            access,
+            tenants,
+            quotas,
+            schemas,
+            observing,
+            topics,
+            ..
+        } = file;
+        self.access.extend_from_slice(access);
+        self.tenants.extend_from_slice(tenants);
+        self.quotas.extend_from_slice(quotas);
+        self.schemas.extend_from_slice(schemas);
+        self.topics.extend_from_slice(topics);
+        let own = &mut self.observing;
+        own.access.extend_from_slice(&observing.access);
+        own.tenants.extend_from_slice(&observing.tenants);
+        own.quotas.extend_from_slice(&observing.quotas);
+        own.topics.extend_from_slice(&observing.topics);
+    }
+
     /// The policies in force together with those that only observe; `None`: there are none of
     /// these that decide over access.
     pub fn observed(&self) -> Option<(Vec<AccessPolicy>, Vec<Tenant>)> {
@@ -88,17 +127,24 @@ const API_VERSION: &str = "kordon/v1";
 /// Reads every policy file below `dir`. What could be read is returned even if there are errors;
 /// use it only if `problems` has none.
 pub fn load(dir: &Path, problems: &mut Problems) -> Guards {
-    let mut paths = policy_files(dir, problems);
-    paths.sort();
-    load_files(dir, &paths, problems)
+    load_again(dir, &KnownFiles::default(), problems)
 }
 
-/// Reads the policies in force, and the directory that is decided beside them.
+fn load_again(dir: &Path, known: &KnownFiles, problems: &mut Problems) -> Guards {
+    let mut paths = policy_files(dir, problems);
+    paths.sort();
+    load_known(dir, &paths, known, problems)
+}
+
+/// Reads the policies in force, and the directory that is decided beside them. What `known` says
+/// of a file that has not changed since is not found out again.
 pub fn load_beside(
     policies: Option<&Path>,
     shadow: Option<&Path>,
+    known: &KnownFiles,
     problems: &mut Problems,
 ) -> Guards {
+    let load = |dir, problems: &mut Problems| load_again(dir, known, problems);
     let mut guards = policies.map_or_else(Guards::default, |dir| load(dir, problems));
     guards.shadow = shadow.map(|dir| {
         let shadow = load(dir, problems);
@@ -142,23 +188,42 @@ pub fn load_paths(paths: &[PathBuf], problems: &mut Problems) -> Guards {
 
 /// Reads single policy files. Names in the digest are relative to `base`.
 pub fn load_files(base: &Path, paths: &[PathBuf], problems: &mut Problems) -> Guards {
+    load_known(base, paths, &KnownFiles::default(), problems)
+}
+
+fn load_known(
+    base: &Path,
+    paths: &[PathBuf],
+    known: &KnownFiles,
+    problems: &mut Problems,
+) -> Guards {
     let mut guards = Guards::default();
-    let mut seen = HashMap::new();
+    let mut seen: HashMap<(&str, String), Place> = HashMap::new();
     let mut digest = Sha256::new();
     for path in paths {
         let Some((name, text)) = file::named(path, problems) else {
             continue;
         };
+        let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
+        let file = known.file(path, &name, &text);
+        digest.update(relative.len().to_le_bytes());
+        digest.update(relative.as_bytes());
+        digest.update(file.digest);
         guards.files += 1;
         guards.paths.push(path.clone());
-        let relative = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
-        for part in [relative.as_bytes(), text.as_bytes()] {
-            digest.update(part.len().to_le_bytes());
-            digest.update(part);
+        problems.list.extend_from_slice(&file.problems);
+        for (kind, name, place) in &file.names {
+            match seen.entry((kind, name.clone())) {
+                Entry::Occupied(first) => {
+                    problems
+                        .error(place, format!("a second {kind} with the name `{name}`"))
+                        .help(format!("the first one is at {}", first.get()));
+                }
+                Entry::Vacant(first) => drop(first.insert(place.clone())),
+            }
         }
-        for document in document::parse(&name, &text, problems) {
-            read(&document, &mut seen, &mut guards, problems);
-        }
+        guards.add(&file.guards);
+        guards.known.keep(path, file);
     }
     let hex = digest.finalize();
     guards.digest = hex.iter().map(|b| format!("{b:02x}")).collect();
@@ -221,9 +286,12 @@ const KINDS: [&str; 5] = [
     "TopicPolicy",
 ];
 
-type Seen = HashMap<(&'static str, String), Place>;
-
-fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Problems) {
+fn read(
+    document: &Node,
+    names: &mut Vec<(&'static str, String, Place)>,
+    guards: &mut Guards,
+    problems: &mut Problems,
+) {
     let Some(mut fields) = Fields::of(document, problems) else {
         return;
     };
@@ -248,18 +316,10 @@ fn read(document: &Node, seen: &mut Seen, guards: &mut Guards, problems: &mut Pr
         });
         return;
     };
-    if let Some((name, place)) = &name {
-        match seen.get(&(kind, name.clone())) {
-            Some(first) => {
-                problems
-                    .error(place, format!("a second {kind} with the name `{name}`"))
-                    .help(format!("the first one is at {first}"));
-            }
-            None => {
-                seen.insert((kind, name.clone()), place.clone());
-            }
-        }
-    }
+    names.extend(
+        name.iter()
+            .map(|(name, place)| (kind, name.clone(), place.clone())),
+    );
     let name = name.map(|(name, _)| name).unwrap_or_default();
     let Some(spec) = spec else { return };
     let observed = Mode::of(spec) == Mode::Observe;

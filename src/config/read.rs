@@ -91,7 +91,12 @@ pub(super) fn load(
     substitute(&mut document, environment, &mut problems);
     let parts = parts(&document, &Paths::of(path), &mut problems);
     if let (true, Some(dir)) = (with_guards, &parts.policies) {
-        guards = guards::load_beside(Some(dir), parts.shadow.as_deref(), &mut problems);
+        guards = guards::load_beside(
+            Some(dir),
+            parts.shadow.as_deref(),
+            &guards::KnownFiles::default(),
+            &mut problems,
+        );
         parts.fit(&guards, &mut problems);
     }
     problems.list.sort_by(|a, b| a.place.cmp(&b.place));

@@ -265,7 +265,7 @@ pub fn from_policies(policies: &[AccessPolicy]) -> Result<Vec<Acl>, Vec<Beyond>>
         if policy.hosts.is_empty() {
             hosts.push("*".to_owned());
         }
-        for rule in &policy.rules {
+        for rule in policy.rules.iter() {
             for resource in &rule.resources {
                 let (prefixed, name) = match plain(&resource.names) {
                     Ok(named) => named,

@@ -412,7 +412,7 @@ impl Comparison<'_> {
         let rules = (self.sides.iter())
             .flat_map(|side| side.policies)
             .filter(|policy| concerns(policy, who))
-            .flat_map(|policy| &policy.rules);
+            .flat_map(|policy| policy.rules.iter());
         let mut patterns: Vec<NamePattern> = match kind {
             ResourceKind::Cluster => {
                 return vec![Cell {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::decide::{ByName, Cell, Grant, Index, Operations, View};
-use super::model::{ResourceKind, Subject};
+use super::decide::{ByName, Cell, Grant, Index, NO_RULE, Operations, View};
+use super::model::{Operation, ResourceKind, Subject};
 use super::rule::{AccessPolicy, Effect, NamePattern, Rule};
 use super::tenant::{Bounds, Tenant};
 use super::views::{Class, Concerned, Views, varies};
@@ -109,18 +109,21 @@ impl PolicySet {
         let mut order = 0;
         let policies = class.policies.iter();
         for policy in policies.filter_map(|at| self.policies.get(*at as usize)) {
-            for rule in &policy.rules {
+            for rule in policy.rules.iter() {
                 order += 1;
                 collect(rule, order, subject, &mut kinds);
             }
         }
         let tenant = class.bounded_by.and_then(|at| self.tenants.get(at));
         let boundary = tenant.and_then(|tenant| tenant.boundary.as_ref());
-        View {
+        let mut view = View {
             super_user: class.super_user,
             bounds: boundary.map(|boundary| Box::new(Bounds::new(boundary, subject))),
             kinds: kinds.map(Collected::index),
-        }
+            writes_any_topic: NO_RULE,
+        };
+        view.writes_any_topic = view.search_any(Operation::Write, ResourceKind::Topic);
+        view
     }
 }
 

@@ -15,6 +15,9 @@ pub struct View {
     /// The boundary of the subject's tenant.
     pub(super) bounds: Option<Box<Bounds>>,
     pub(super) kinds: [Index; 6],
+    /// The only question about any resource of a kind that Kafka asks, answered beforehand:
+    /// looking for the answer takes all rules, and it is asked whenever a producer starts.
+    pub(super) writes_any_topic: Decision,
 }
 
 /// A rule that matched, whether or not it decided.
@@ -53,7 +56,7 @@ impl View {
             Operations::denying(operation),
         );
         self.kinds[slot(kind)].each_cell(name, |cell| {
-            found.look(&cell.grants, allowing, denying);
+            found.look(cell, allowing, denying);
         });
         found.decision()
     }
@@ -63,6 +66,14 @@ impl View {
     ///
     /// Within a boundary the question is exact: is there a name inside that is allowed?
     pub fn decide_any(&self, operation: Operation, kind: ResourceKind) -> Decision {
+        match (operation, kind) {
+            (Operation::Write, ResourceKind::Topic) => self.writes_any_topic.clone(),
+            _ => self.search_any(operation, kind),
+        }
+    }
+
+    /// What [`decide_any`](Self::decide_any) says, found by looking at every rule.
+    pub(super) fn search_any(&self, operation: Operation, kind: ResourceKind) -> Decision {
         let Some(bounds) = self.bounds.as_deref().filter(|b| !b.names(kind).is_all()) else {
             return self.decide_any_by_rules(operation, kind);
         };
@@ -100,12 +111,12 @@ impl View {
         let mut best: Option<&Grant> = None;
         for (name, is_literal) in asked {
             let mut found = Found::default();
-            found.look(&index.all.grants, allowing, denying);
+            found.look(&index.all, allowing, denying);
             if let Some(cell) = index.literals.get(name).filter(|_| is_literal) {
-                found.look(&cell.grants, allowing, denying);
+                found.look(cell, allowing, denying);
             }
             index.each_prefix(name, |cell| {
-                found.look(&cell.grants, allowing, denying);
+                found.look(cell, allowing, denying);
             });
             if let (Some(allow), None) = (found.allow, found.deny)
                 && best.is_none_or(|b| allow.order < b.order)
@@ -134,7 +145,7 @@ impl View {
         let wanted = Operations::denying(operation);
         let index = &self.kinds[slot(kind)];
         let mut all = Found::default();
-        all.look(&index.all.grants, wanted, wanted);
+        all.look(&index.all, wanted, wanted);
         if all.deny.is_some() || all.allow.is_some() {
             return all.decision();
         }
@@ -147,14 +158,14 @@ impl View {
         let prefixes = index.prefixes.iter().map(|p| (&*p.name, &p.cell, false));
         for (name, cell, is_literal) in literals.chain(prefixes) {
             let mut here = Found::default();
-            here.look(&cell.grants, wanted, wanted);
+            here.look(cell, wanted, wanted);
             let Some(allow) = here.allow else { continue };
             let mut over = Found::default();
             if is_literal {
-                over.look(&cell.grants, Operations::NONE, wanted);
+                over.look(cell, Operations::NONE, wanted);
             }
             index.each_prefix(name, |cell| {
-                over.look(&cell.grants, Operations::NONE, wanted);
+                over.look(cell, Operations::NONE, wanted);
             });
             match over.deny {
                 Some(deny) => dominated.keep_deny(deny),
@@ -188,7 +199,7 @@ impl View {
             return false;
         }
         let mut all = Found::default();
-        all.look(&index.all.grants, Operations::allowing(operation), denying);
+        all.look(&index.all, Operations::allowing(operation), denying);
         all.allow.is_some()
     }
 
@@ -225,6 +236,16 @@ impl View {
         outside.into_iter().chain(considered).collect()
     }
 
+    /// Whether the boundary leaves a name open: `None` asks about every name of the kind. It says so
+    /// where a rule about the cluster speaks for all names, and rules about this one are not asked.
+    pub fn within(&self, kind: ResourceKind, name: Option<&str>) -> bool {
+        let bounds = self.bounds.as_deref().map(|bounds| bounds.names(kind));
+        bounds.is_none_or(|inside| match name {
+            Some(name) => inside.contains(name),
+            None => inside.is_all(),
+        })
+    }
+
     /// Whether the subject is a super user, whom no rule concerns.
     pub fn is_super_user(&self) -> bool {
         self.super_user
@@ -233,6 +254,12 @@ impl View {
 
 const SUPER_USER: Decision = Decision {
     allowed: true,
+    rule: None,
+};
+
+/// No rule matched.
+pub(super) const NO_RULE: Decision = Decision {
+    allowed: false,
     rule: None,
 };
 
@@ -262,6 +289,10 @@ impl Operations {
 
     fn meets(self, other: Operations) -> bool {
         self.0 & other.0 != 0
+    }
+
+    fn is_within(self, other: Operations) -> bool {
+        self.0 & !other.0 == 0
     }
 
     /// What a deny must name to refuse `operation`.
@@ -300,15 +331,37 @@ impl Grant {
     }
 }
 
-/// What the rules say about one pattern, in the order loaded.
+/// What the rules say about one pattern.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cell {
+    /// First those that can decide.
     grants: Vec<Grant>,
+    /// How many these are: at most one of each effect for each operation, however many rules
+    /// there are. All that the others say has been said by one loaded before them.
+    deciding: usize,
+    allowed: Operations,
+    denied: Operations,
 }
 
 impl Cell {
+    /// Rules come in the order loaded.
     pub(super) fn add(&mut self, grant: Grant) {
+        let said = match grant.effect {
+            Effect::Allow => &mut self.allowed,
+            Effect::Deny => &mut self.denied,
+        };
+        let says_more = !grant.operations.is_within(*said);
+        *said = said.or(grant.operations);
         self.grants.push(grant);
+        if says_more {
+            let last = self.grants.len() - 1;
+            self.grants.swap(self.deciding, last);
+            self.deciding += 1;
+        }
+    }
+
+    fn deciding(&self) -> &[Grant] {
+        self.grants.get(..self.deciding).unwrap_or_default()
     }
 }
 
@@ -320,8 +373,9 @@ struct Found<'v> {
 }
 
 impl<'v> Found<'v> {
-    fn look(&mut self, grants: &'v [Grant], allowing: Operations, denying: Operations) {
-        for grant in grants.iter().filter(|g| g.speaks_of(allowing, denying)) {
+    fn look(&mut self, cell: &'v Cell, allowing: Operations, denying: Operations) {
+        let grants = cell.deciding().iter();
+        for grant in grants.filter(|g| g.speaks_of(allowing, denying)) {
             match grant.effect {
                 Effect::Deny => self.keep_deny(grant),
                 Effect::Allow if self.allow.is_none_or(|a| grant.order < a.order) => {

@@ -2,6 +2,7 @@
 //! meaning is in `compile` and `decide`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::model::{Operation, ResourceKind, RuleRef, Subject};
 
@@ -14,8 +15,8 @@ pub struct AccessPolicy {
     pub principals: Vec<PrincipalPattern>,
     /// From where: any of these; empty: from everywhere.
     pub hosts: Vec<HostPattern>,
-    /// The rules, in the order written.
-    pub rules: Vec<Rule>,
+    /// The rules, in the order written; shared with what is remembered of the file.
+    pub rules: Arc<[Rule]>,
 }
 
 /// One item of `spec.rules`.

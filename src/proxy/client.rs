@@ -25,6 +25,7 @@ use crate::principal::{Principal, TextClaims};
 use crate::quota::{Buckets, Charged};
 use crate::schema::Observed;
 use crate::session::asked::Lost;
+use crate::session::fetch_sessions::Owner;
 use crate::session::handshake::{Handshake, Identified};
 use crate::session::inflight::{InFlight, Owed};
 use crate::session::share_sessions::ShareSessions;
@@ -199,13 +200,24 @@ impl<'p> Client<'p> {
     }
 
     /// The client has authenticated again (KIP-368): what the new proof gives counts from now
-    /// on, and what only the old one gave does not.
-    pub fn identified_again(&mut self, who: Identified) {
+    /// on, and what only the old one gave does not. Says whether its rights are others now.
+    pub fn identified_again(&mut self, who: Identified) -> bool {
         self.reauthentication = None;
         self.proven = who.principal;
         self.claims = who.claims;
         self.session_end = who.session_end;
+        let before = self.view.as_ref().map(Arc::as_ptr);
         self.place();
+        before != self.view.as_ref().map(Arc::as_ptr)
+    }
+
+    /// Whose its fetch sessions are.
+    pub fn owner(&self) -> Owner<'_> {
+        Owner {
+            principal: &self.principal,
+            view: self.view.as_ref(),
+            generation: self.snapshot.generation,
+        }
     }
 
     /// What is proven, with the tenant that it belongs to.

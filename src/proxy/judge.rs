@@ -244,6 +244,10 @@ impl Guard for Judge<'_> {
         allowed
     }
 
+    fn within(&mut self, kind: ResourceKind, name: Option<&str>) -> bool {
+        self.view.is_none_or(|view| view.within(kind, name))
+    }
+
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {
         match self.topics.name(id, self.topology) {
             // Without rules no name is needed: the broker knows what it does not know.

@@ -401,11 +401,13 @@ impl<'b> Scan<'b> for ProduceScan<'_, '_> {
     }
 
     fn records(&mut self, bytes: &'b [u8]) {
-        // What cannot be read is the broker's to refuse, unless it must be looked into here.
-        match records::inspect(bytes) {
-            Ok(summary) => self.seen.headers(&summary),
-            Err(_) => {
-                self.seen.plain &= self.seen.rules.is_none();
+        // What cannot be read is the broker's to refuse, unless it must be looked into here. What
+        // stands before it may be taken.
+        match records::heads(bytes) {
+            (heads, None) => self.seen.headers(&heads),
+            (heads, Some(_)) => {
+                self.seen.plain &= self.seen.rules.is_none() && !heads.control;
+                self.seen.transactional |= heads.transactional;
                 self.seen.look_beside |= self.seen.observed.is_some();
             }
         }
@@ -554,7 +556,7 @@ fn glance_fetch(
     if scanned.session_id != 0 {
         let key = (client.broker.clone(), scanned.session_id);
         let sessions = &client.proxy.fetch_sessions;
-        match sessions.refused(&key, &client.principal, generation) {
+        match sessions.refused(&key, &client.owner()) {
             Some(refused) if refused.is_empty() => sessions.go_on(&key, None, &asked),
             // Either somebody else's, or with refused partitions to be repeated.
             _ => return Glance::Weigh,

@@ -424,7 +424,9 @@ async fn answer(link: &Link<'_>, step: Step) -> Option<End> {
     match step {
         Step::Send(answer) => owe(link, Owed::Local(answer)),
         Step::Done(answer, proven) => {
-            link.client.borrow_mut().identified_again(*proven);
+            if link.client.borrow_mut().identified_again(*proven) {
+                link.inflight.borrow_mut().judge_again();
+            }
             link.session.notify_one();
             owe(link, Owed::Local(answer));
         }

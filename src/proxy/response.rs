@@ -13,6 +13,7 @@ use crate::apis::{self, API_VERSIONS, Answered, METADATA, fetch as fetch_api};
 use crate::broker::BrokerAddr;
 use crate::broker::BrokerId;
 use crate::session::asked::Asked;
+use crate::session::fetch_sessions::Owner;
 use crate::session::frames::answer;
 use crate::session::inflight::{Expect, FetchWork};
 use crate::wire::header;
@@ -420,12 +421,10 @@ fn keep_session(
     }
     if work.opens && head.session_id != 0 && head.error_code == 0 {
         let refused = refused.iter().map(|(_, element)| element.clone()).collect();
-        sessions.open(
-            key(head.session_id),
-            &client.principal,
-            work.generation,
-            refused,
-            asked,
-        );
+        let owner = Owner {
+            generation: work.generation,
+            ..client.owner()
+        };
+        sessions.open(key(head.session_id), &owner, refused, asked);
     }
 }

@@ -386,6 +386,10 @@ impl Guard for Recorder<'_> {
         self.view.allows_all(operation, kind)
     }
 
+    fn within(&mut self, kind: ResourceKind, name: Option<&str>) -> bool {
+        self.view.within(kind, name)
+    }
+
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<Arc<str>> {
         self.topics.name(id, self.topology)
     }

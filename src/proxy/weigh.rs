@@ -371,12 +371,8 @@ fn unowned_session(
         return None;
     }
     let key = (client.broker.clone(), session_id);
-    let generation = client.snapshot.generation;
     let sessions = &client.proxy.fetch_sessions;
-    if sessions
-        .refused(&key, &client.principal, generation)
-        .is_some()
-    {
+    if sessions.refused(&key, &client.owner()).is_some() {
         return None;
     }
     client.metrics.request(api.key, Outcome::Refused);
@@ -421,15 +417,10 @@ fn with_session(
         return refused;
     }
     let key = (client.broker.clone(), session_id);
-    let generation = client.snapshot.generation;
     let sessions = &client.proxy.fetch_sessions;
-    let mut all = sessions
-        .refused(&key, &client.principal, generation)
-        .unwrap_or_default();
-    fetch_api::forget(&mut all, forgotten);
-    for (_, element) in refused {
-        fetch_api::remember(&mut all, element);
-    }
+    let before = sessions.refused(&key, &client.owner()).unwrap_or_default();
+    let refused = refused.into_iter().map(|(_, element)| element);
+    let all = fetch_api::refused_in_session(before, forgotten, refused);
     sessions.go_on(&key, Some(all.clone()), asked);
     all.into_iter()
         .map(|element| ("Responses", element))

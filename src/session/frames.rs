@@ -130,6 +130,10 @@ impl apis::Guard for Nobody {
     fn allows_all(&mut self, _: Operation, _: ResourceKind) -> bool {
         false
     }
+    fn within(&mut self, _: ResourceKind, _: Option<&str>) -> bool {
+        false
+    }
+
     fn topic_name(&mut self, _: &[u8; 16]) -> Option<Arc<str>> {
         None
     }

@@ -15,6 +15,13 @@ use crate::wire::tree::StructNode;
 /// wait unless told otherwise, so that theirs is a short one.
 pub const LONG_WAIT_MS: u32 = 500;
 
+/// Bytes of what was decided here, answers and refused parts of them, from which on no further
+/// request is taken before some have gone: a client that does not read is not to pile them up.
+pub const DECIDED_BYTES_MAX: usize = 1024 * 1024;
+
+/// No policies have this number.
+const NO_GENERATION: u64 = u64::MAX;
+
 /// One answer that is owed.
 #[derive(Debug)]
 pub enum Owed {
@@ -93,10 +100,13 @@ pub struct FetchWork {
 /// The answers owed on one connection.
 #[derive(Debug)]
 pub struct InFlight {
-    owed: VecDeque<Owed>,
+    /// Each with the bytes that it keeps of what was decided here.
+    owed: VecDeque<(Owed, usize)>,
     max: usize,
     /// How many of them may wait for long.
     waiting: usize,
+    /// How many bytes of what was decided here there are.
+    decided_bytes: usize,
 }
 
 impl InFlight {
@@ -106,12 +116,13 @@ impl InFlight {
             owed: VecDeque::new(),
             max: max.max(1),
             waiting: 0,
+            decided_bytes: 0,
         }
     }
 
     /// Whether another request may be taken.
     pub fn has_room(&self) -> bool {
-        self.owed.len() < self.max
+        self.owed.len() < self.max && self.decided_bytes < DECIDED_BYTES_MAX
     }
 
     /// Whether nothing is owed.
@@ -128,23 +139,39 @@ impl InFlight {
     pub fn push(&mut self, owed: Owed) {
         debug_assert!(self.has_room(), "callers wait for room");
         self.waiting += usize::from(waits_long(&owed));
-        self.owed.push_back(owed);
+        let bytes = decided_bytes(&owed);
+        self.decided_bytes += bytes;
+        self.owed.push_back((owed, bytes));
+    }
+
+    /// The client's rights are others now: what is owed was judged by none that are in force, and
+    /// a fetch session that it opens is nobody's.
+    pub fn judge_again(&mut self) {
+        for (owed, _) in &mut self.owed {
+            if let Owed::Broker(expect) = owed {
+                expect.generation = NO_GENERATION;
+                if let Work::Fetch(work) = &mut expect.work {
+                    work.generation = NO_GENERATION;
+                }
+            }
+        }
     }
 
     /// The answer that is due next.
     pub fn front(&self) -> Option<&Owed> {
-        self.owed.front()
+        self.owed.front().map(|(owed, _)| owed)
     }
 
     /// The answer that is due next, to change.
     pub fn front_mut(&mut self) -> Option<&mut Owed> {
-        self.owed.front_mut()
+        self.owed.front_mut().map(|(owed, _)| owed)
     }
 
     /// Takes the answer that is due next.
     pub fn pop(&mut self) -> Option<Owed> {
-        let owed = self.owed.pop_front()?;
+        let (owed, bytes) = self.owed.pop_front()?;
         self.waiting -= usize::from(waits_long(&owed));
+        self.decided_bytes -= bytes;
         Some(owed)
     }
 
@@ -156,7 +183,7 @@ impl InFlight {
     /// The answers that the broker will send, in order; each with whether it is due next.
     pub fn expected(&mut self) -> impl Iterator<Item = (bool, &mut Expect)> {
         let owed = self.owed.iter_mut().enumerate();
-        owed.filter_map(|(at, owed)| match owed {
+        owed.filter_map(|(at, (owed, _))| match owed {
             Owed::Broker(expect) => Some((at == 0, &mut **expect)),
             _ => None,
         })
@@ -165,6 +192,17 @@ impl InFlight {
 
 fn waits_long(owed: &Owed) -> bool {
     matches!(owed, Owed::Broker(expect) if expect.waits_long())
+}
+
+fn decided_bytes(owed: &Owed) -> usize {
+    match owed {
+        Owed::Local(frame) => frame.len(),
+        Owed::Broker(expect) => {
+            let refused = expect.refused.iter();
+            refused.map(|(_, element)| element.memory()).sum()
+        }
+        Owed::Sasl => 0,
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +219,17 @@ mod tests {
         let first = inflight.pop();
         assert!(matches!(first, Some(Owed::Local(bytes)) if &bytes[..] == b"1"));
         assert!(inflight.has_room() && inflight.len() == 1 && !inflight.is_empty());
+    }
+
+    #[test]
+    fn t38_answers_given_here_do_not_pile_up() {
+        let mut inflight = InFlight::new(64);
+        let half = || Owed::Local(vec![0; DECIDED_BYTES_MAX / 2].into());
+        inflight.push(half());
+        assert!(inflight.has_room());
+        inflight.push(half());
+        assert!(!inflight.has_room());
+        inflight.pop();
+        assert!(inflight.has_room());
     }
 }

@@ -14,6 +14,7 @@ use super::dial::{DialError, Dialer, Dialled};
 use super::frames;
 use super::sasl::Credentials;
 use super::topology::Topology;
+use super::wanted::Wanted;
 use crate::apis::{API_VERSIONS, METADATA};
 use crate::broker::{BrokerAddr, BrokerId, Target};
 use crate::clock;
@@ -60,6 +61,8 @@ pub struct Cluster {
     versions: Mutex<HashMap<Target, (Instant, Arc<StructNode>)>>,
     /// One question about topic ids at a time: those who wait find the answer already there.
     resolving: AsyncMutex<()>,
+    /// What is to be asked about by the next one.
+    wanted: Wanted,
     refresh: Notify,
     /// The newest token that a client brought, where tokens are sent on.
     brought: Mutex<Option<Token>>,
@@ -98,6 +101,7 @@ impl Cluster {
             misses: Mutex::default(),
             versions: Mutex::default(),
             resolving: AsyncMutex::new(()),
+            wanted: Wanted::default(),
             refresh: Notify::new(),
             brought: Mutex::default(),
             defaults: defaults::Cell::default(),
@@ -245,15 +249,32 @@ impl Cluster {
 
     /// Makes known what the ids stand for, where the cluster knows it.
     pub async fn resolve_topics(&self, ids: &[[u8; 16]]) -> Result<(), AskError> {
-        let _one_at_a_time = self.resolving.lock().await;
         let unknown = |id: &&[u8; 16]| **id != [0; 16] && self.topology.topic(id).is_none();
         let missing: Vec<[u8; 16]> = ids.iter().filter(unknown).copied().collect();
         if missing.is_empty() {
             return Ok(());
         }
+        let together = self.wanted.add(&missing);
+        let _one_at_a_time = self.resolving.lock().await;
+        let missing: Vec<[u8; 16]> = missing.iter().filter(unknown).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if !together {
+            return self.ask_topics(&missing).await;
+        }
+        let Some(asking) = self.wanted.take(&missing) else {
+            return Ok(());
+        };
+        self.ask_topics(asking.ids()).await?;
+        asking.answered();
+        Ok(())
+    }
+
+    async fn ask_topics(&self, ids: &[[u8; 16]]) -> Result<(), AskError> {
         let response = self
             .metadata(|request| {
-                for id in &missing {
+                for id in ids {
                     let mut topic = request.element("Topics");
                     topic
                         .set("TopicId", tree::Node::Uuid(*id))

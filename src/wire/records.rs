@@ -359,10 +359,22 @@ impl Summary {
 /// Reads the headers only: no checksum, no decompression, no allocation. Cheap enough for every
 /// produced partition. An empty field has no batches.
 pub fn inspect(bytes: &[u8]) -> Result<Summary, RecordsError> {
+    match heads(bytes) {
+        (summary, None) => Ok(summary),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// As [`inspect`], with what the headers say up to the first error: a broker takes what stands
+/// before a batch that is cut off and forgets the rest, so that an error hides nothing.
+pub fn heads(bytes: &[u8]) -> (Summary, Option<RecordsError>) {
     let mut summary = Summary::EMPTY;
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (raw, tail) = split(rest)?;
+        let (raw, tail) = match split(rest) {
+            Ok(both) => both,
+            Err(error) => return (summary, Some(error)),
+        };
         rest = tail;
         if magic_of(raw) == MAGIC {
             summary.add(&Batch { raw });
@@ -371,7 +383,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Summary, RecordsError> {
             summary.magic_ok = false;
         }
     }
-    Ok(summary)
+    (summary, None)
 }
 
 /// What [`inspect`] would say of records that are one batch, of which only the header is at hand.

@@ -69,6 +69,18 @@ impl StructNode {
         }
     }
 
+    /// About how many bytes it takes, without those of the frame it came from.
+    pub fn memory(&self) -> usize {
+        let own = size_of::<StructNode>() + self.values.len() * size_of::<Node>();
+        let values = self.values.iter().map(|value| match value {
+            Node::Array(Some(elements)) => elements.len() * size_of::<Node>(),
+            Node::Structs(Some(elements)) => elements.iter().map(StructNode::memory).sum(),
+            Node::Struct(Some(nested)) => nested.memory(),
+            _ => 0,
+        });
+        own + values.sum::<usize>()
+    }
+
     /// Whether the layout has a field of that name.
     pub fn has(&self, name: &str) -> bool {
         self.layout.index(name).is_some()

@@ -244,7 +244,7 @@ pub fn acls(policies: &[Policy]) -> Vec<Acl> {
     for policy in policies {
         for principal in &policy.principals {
             for host in &policy.hosts {
-                for line in &policy.rules {
+                for line in policy.rules.iter() {
                     for operation in &line.operations {
                         acls.extend(line.resources.iter().map(|(kind, prefixed, name)| Acl {
                             kind: *kind,

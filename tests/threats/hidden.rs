@@ -225,6 +225,55 @@ pub fn t14_asking_for_a_topic_does_not_make_it(stage: &mut Stage) {
     assert_eq!(topics.iter().find(foreign), None);
 }
 
+/// A first heartbeat of a streams application (KIP-1071) that reads one topic and keeps its state
+/// in another one.
+fn streams_heartbeat(group: &str, source: &str, changelog: &str) -> StructNode {
+    let mut beat = request(88);
+    beat.set_text("GroupId", Some(group))
+        .set_text("MemberId", Some("AAAAAAAAAAAAAAAAAAAABA"))
+        .set_text("ProcessId", Some("process"))
+        .set_int("RebalanceTimeoutMs", 60_000);
+    for tasks in ["ActiveTasks", "StandbyTasks", "WarmupTasks"] {
+        beat.set(tasks, Node::Structs(Some(Vec::new())));
+    }
+    let mut topology = beat.element("Topology");
+    topology.set_int("Epoch", 1);
+    let mut part = topology.element("Subtopologies");
+    part.set_text("SubtopologyId", Some("0"));
+    part.array_mut("SourceTopics").push(text(source));
+    let mut state = part.element("StateChangelogTopics");
+    state.set_text("Name", Some(changelog));
+    part.structs_mut("StateChangelogTopics").push(state);
+    topology.structs_mut("Subtopologies").push(part);
+    beat.set("Topology", Node::Struct(Some(Box::new(topology))));
+    beat
+}
+
+/// Row 14. The broker makes the topics that a streams application lacks, for the proxy's identity.
+pub fn t14_a_streams_application_makes_only_what_it_may_create(stage: &mut Stage) {
+    let beat = |socket: &mut Socket, group: &str, source: &str, changelog: &str| {
+        let ask = streams_heartbeat(group, source, changelog);
+        until(|| {
+            let code = socket.call(88, 0, &ask).int("ErrorCode");
+            (![14, 15, 16].contains(&code)).then_some(code)
+        })
+    };
+    let there = |stage: &Stage, topic: &str| stage.topics().contains(&topic.to_owned());
+    let mut direct = stage.direct();
+    assert_eq!(beat(&mut direct, "d.streams", "w.seen", "x.direct"), 0);
+    until(|| there(stage, "x.direct").then_some(()));
+
+    // Who may see every topic may make none.
+    let mut watcher = stage.client("watcher");
+    let code = beat(&mut watcher, "w.streams", "w.seen", "x.watcher");
+    assert_eq!(code, FORBIDDEN);
+    // Who may create makes them.
+    let mut attacker = stage.client("attacker");
+    assert_eq!(beat(&mut attacker, "a.streams", "a.own", "a.changes"), 0);
+    until(|| there(stage, "a.changes").then_some(()));
+    assert!(!there(stage, "x.watcher"));
+}
+
 /// Row 15. With the proxy's identity the broker tells which topics there are.
 pub fn t15_what_is_forbidden_looks_like_what_is_missing(stage: &mut Stage) {
     const THERE: &str = "v.secret";
@@ -393,6 +442,43 @@ pub fn t15_a_page_does_not_end_with_a_hidden_name(stage: &mut Stage) {
     assert!(!hidden && own == ["a.own", "see.there"], "{own:?}");
 }
 
+/// Row 15. What stands in the place of a hidden name says nothing of it: not even which names come
+/// before it.
+pub fn t15_the_place_of_a_hidden_name_cannot_be_searched(stage: &mut Stage) {
+    let ask = |topic: Option<&str>, cursor: Option<&str>| {
+        let mut ask = request(75);
+        ask.set_int("ResponsePartitionLimit", 1);
+        if let Some(topic) = topic {
+            let mut element = ask.element("Topics");
+            element.set_text("Name", Some(topic));
+            ask.structs_mut("Topics").push(element);
+        }
+        if let Some(cursor) = cursor {
+            let mut from = ask.element("Cursor");
+            from.set_text("TopicName", Some(cursor));
+            ask.set("Cursor", Node::Struct(Some(Box::new(from))));
+        }
+        ask
+    };
+    let mut attacker = stage.client("attacker");
+    // The first page ends in front of a name that is hidden.
+    let mut cursor: Option<String> = None;
+    until(|| {
+        let page = attacker.call(75, 0, &ask(None, cursor.as_deref()));
+        let next = page.nested("NextCursor").and_then(|c| c.text("TopicName"));
+        cursor = next.map(str::to_owned);
+        (cursor.as_deref() == Some("/")).then_some(())
+    });
+    let mut codes = Vec::new();
+    for topic in ["0", "b", "m", "u", "v.secre", "v.secret", "v.secrex", "zzz"] {
+        let answer = attacker.call(75, 0, &ask(Some(topic), Some("/")));
+        let topics = answer.structs("Topics").iter();
+        codes.push(topics.map(|t| t.int("ErrorCode")).collect::<Vec<_>>());
+    }
+    codes.dedup();
+    assert_eq!(codes.len(), 1, "{codes:?}");
+}
+
 /// Row 18. With the proxy's identity the broker lists and describes everybody's.
 pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
     const VICTIMS: [&str; 3] = ["v.secret", "v.group", "v.txn"];
@@ -474,4 +560,57 @@ pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
     let (bytes, found) = both(&mut stage.client("attacker"), 10, 6, &find);
     assert_ne!(found.structs("Coordinators")[0].int("ErrorCode"), 0);
     assert!(!holds(&bytes, BROKERS));
+}
+
+/// Row 18. A right on the cluster stands for the same right on every topic and group; on those of
+/// other tenants it does not.
+pub fn t18_a_right_on_the_cluster_ends_at_the_boundary(stage: &mut Stage) {
+    let mut bounded = stage.client("bounded");
+    let mut create = request(19);
+    for topic in ["b.made", "x.made"] {
+        let mut element = create.element("Topics");
+        element.set_text("Name", Some(topic));
+        element
+            .set_int("NumPartitions", 1)
+            .set_int("ReplicationFactor", 1);
+        create.structs_mut("Topics").push(element);
+    }
+    create.set_int("timeoutMs", 5000);
+    let answer = bounded.call(19, 7, &create);
+    let codes = answer.structs("Topics").iter();
+    let mut codes: Vec<_> = codes
+        .map(|t| (t.text("Name").unwrap(), t.int("ErrorCode")))
+        .collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [("b.made", 0), ("x.made", FORBIDDEN)]);
+    until(|| stage.topics().contains(&"b.made".to_owned()).then_some(()));
+
+    for version in 1..=6 {
+        let delete = |name: Option<&str>, id: [u8; 16]| {
+            let mut delete = request(20);
+            delete.set_int("TimeoutMs", 5000);
+            let mut topic = delete.element("Topics");
+            topic.set_text("Name", name).set("TopicId", Node::Uuid(id));
+            match name {
+                Some(name) if version < 6 => delete.array_mut("TopicNames").push(text(name)),
+                _ => delete.structs_mut("Topics").push(topic),
+            }
+            delete
+        };
+        let mut asks = vec![delete(Some("v.secret"), [0; 16])];
+        if version == 6 {
+            asks.push(delete(None, stage.id(Side::Kordon, "v.secret")));
+        }
+        for ask in asks {
+            let answer = bounded.call(20, version, &ask);
+            let found = &answer.structs("Responses")[0];
+            assert_eq!(found.int("ErrorCode"), FORBIDDEN, "{version}");
+        }
+    }
+    let topics = stage.topics();
+    assert!(topics.contains(&"v.secret".to_owned()) && !topics.contains(&"x.made".to_owned()));
+
+    let groups = |mut socket: Socket| holds(&both(&mut socket, 16, 4, &request(16)).0, "v.group");
+    assert!(groups(stage.direct()) && groups(stage.client("admin")));
+    assert!(!groups(stage.client("bounded")));
 }

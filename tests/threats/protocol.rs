@@ -167,6 +167,88 @@ pub fn t06_a_second_token_makes_nobody_somebody_else(stage: &mut Stage) {
     assert_eq!(read(&mut victim), Some(true));
 }
 
+/// Row 6. What an earlier token allowed is in nothing that a later one finds: not in a fetch session,
+/// on this connection or another one, and not in a long poll.
+pub fn t06_nothing_of_an_earlier_token_goes_on(stage: &mut Stage) {
+    const LATE: &str = "written-later";
+    /// A broker takes no second token sooner after the last one.
+    const PAUSE: Duration = Duration::from_millis(1100);
+    let say = |socket: &mut Socket, groups: &[&str]| {
+        let changes = serde_json::json!({"exp": crate::signer::now() + 600, "groups": groups});
+        let token = crate::signer::Signer::trusted().token("member", changes);
+        let answer = socket.call(17, 1, &handshake("OAUTHBEARER"));
+        assert_eq!(answer.int("ErrorCode"), 0);
+        socket.ask(36, 2, &encode(36, 2, &bearer_of(&token)));
+    };
+    let proven = |socket: &mut Socket| match socket.receive() {
+        Seen::Answer(bytes) => assert_eq!(read(36, 2, &bytes).unwrap().1.int("ErrorCode"), 0),
+        other => panic!("{other:?}"),
+    };
+    let session = |socket: &mut Socket, id: i64, epoch: i64| {
+        let mut ask = fetch(stage, "g.read", 12);
+        ask.set_int("SessionId", id).set_int("SessionEpoch", epoch);
+        ask.structs_mut("Topics")[0].structs_mut("Partitions")[0]
+            .set_int("FetchOffset", stage.end("g.read"));
+        if id != 0 {
+            ask.structs_mut("Topics").clear();
+        }
+        let bytes = answer(socket, 1, 12, &ask).expect("an answer");
+        let found = read(1, 12, &bytes).unwrap().1;
+        (holds(&bytes, LATE), found)
+    };
+    let write = || {
+        let late = produce("g.read", &batch(LATE, Kind::Plain));
+        assert_eq!(produce_code(&stage.direct().call(0, 9, &late)), 0);
+    };
+    let mut member = stage.token_listener();
+    say(&mut member, &["readers"]);
+    proven(&mut member);
+    let id = session(&mut member, 0, 0).1.int("SessionId");
+    assert_ne!(id, 0);
+    // The same token again changes nothing.
+    std::thread::sleep(PAUSE);
+    say(&mut member, &["readers"]);
+    proven(&mut member);
+    write();
+    assert!(session(&mut member, id, 1).0);
+    std::thread::sleep(PAUSE);
+    say(&mut member, &[]);
+    proven(&mut member);
+    let mut other = stage.token_listener();
+    say(&mut other, &[]);
+    proven(&mut other);
+    write();
+    for socket in [&mut member, &mut other] {
+        let (told, answer) = session(socket, id, 2);
+        assert!(!told, "{answer:?}");
+        assert_eq!(answer.int("ErrorCode"), 70);
+    }
+
+    let mut member = stage.token_listener();
+    say(&mut member, &["readers"]);
+    proven(&mut member);
+    std::thread::sleep(PAUSE);
+    let mut poll = fetch(stage, "g.read", 12);
+    poll.set_int("MaxWaitMs", 5_000).set_int("MinBytes", 1);
+    poll.structs_mut("Topics")[0].structs_mut("Partitions")[0]
+        .set_int("FetchOffset", stage.end("g.read"));
+    // In one piece: the answers come in this order.
+    let mut frames = framed(1, 12, &poll);
+    frames.extend(framed(17, 1, &handshake("OAUTHBEARER")));
+    let changes = serde_json::json!({"exp": crate::signer::now() + 600});
+    let token = crate::signer::Signer::trusted().token("member", changes);
+    frames.extend(framed(36, 2, &bearer_of(&token)));
+    member.send(&frames);
+    // Nothing tells from without that the token has been taken; a moment too early is no proof of
+    // a hole, for then the poll was still allowed.
+    std::thread::sleep(PAUSE);
+    write();
+    match member.receive() {
+        Seen::Answer(bytes) => assert!(!holds(&bytes, LATE)),
+        other => assert_eq!(other, Seen::Closed),
+    }
+}
+
 /// Row 7.
 pub fn t07_a_long_poll_ends_with_its_token(stage: &mut Stage) {
     const SECONDS: i64 = 3;
@@ -396,4 +478,74 @@ pub fn t38_hostile_lengths_take_no_memory(stage: &mut Stage) {
     );
     drop(slow);
     assert!(stage.kordon.runs());
+}
+
+/// Row 38. Requests whose answer is made here, of many names or numbers: neither is what a few bytes
+/// ask for large, nor does it take long, nor does it pile up.
+pub fn t38_what_is_refused_at_length_takes_neither_time_nor_memory(stage: &mut Stage) {
+    const NAMES: usize = 15_000;
+    const TIME_MAX: Duration = Duration::from_secs(5);
+    let peak = |stage: &Stage| {
+        let status = format!("/proc/{}/status", stage.kordon.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+        let kib = line.split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap()
+    };
+    let names = || (0..NAMES).map(|n| format!("v.{n}"));
+    // Topics that are refused, each of which has a place in the answer.
+    let mut ask = produce("a.own", &plain_batch());
+    let mut polls = fetch(stage, "a.own", 12);
+    polls.set_int("SessionEpoch", 0);
+    for name in names() {
+        let mut topic = ask.element("TopicData");
+        topic.set_text("Name", Some(&name));
+        ask.structs_mut("TopicData").push(topic);
+    }
+    let timed = |socket: &mut Socket, key: i16, version: i16, ask: &StructNode| {
+        let from = Instant::now();
+        let found = answer(socket, key, version, ask).is_some();
+        assert!(from.elapsed() < TIME_MAX, "key {key}: {:?}", from.elapsed());
+        found
+    };
+    let mut attacker = stage.client("attacker");
+    assert!(timed(&mut attacker, 0, 9, &ask));
+    // The same in a session, where what was refused before counts as well.
+    let session = attacker.call(1, 12, &polls).int("SessionId");
+    assert_ne!(session, 0);
+    polls
+        .set_int("SessionId", session)
+        .set_int("SessionEpoch", 1);
+    for name in names() {
+        let mut topic = polls.element("Topics");
+        topic.set_text("Topic", Some(&name));
+        let partition = topic.element("Partitions");
+        topic.structs_mut("Partitions").push(partition);
+        polls.structs_mut("Topics").push(topic);
+    }
+    assert!(timed(&mut attacker, 1, 12, &polls));
+    // Numbers of partitions: four bytes each, of which an answer makes a struct.
+    let before = peak(stage);
+    let mut add = request(24);
+    add.set_text("V3AndBelowTransactionalId", Some("v.txn"));
+    let mut topic = add.element("V3AndBelowTopics");
+    topic.set_text("Name", Some("v.secret"));
+    topic.set("Partitions", Node::Packed(vec![0; 4 * 2_000_000].into()));
+    add.structs_mut("V3AndBelowTopics").push(topic);
+    timed(&mut stage.client("attacker"), 24, 3, &add);
+    // Answers that nobody reads.
+    let mut describe = request(15);
+    let groups = (0..NAMES).map(|n| text(&format!("v{n}")));
+    describe.array_mut("Groups").extend(groups);
+    let frame = framed(15, 5, &describe);
+    let mut deaf = stage.client("attacker");
+    deaf.send(&[&frame[..]; 4].concat());
+    for _ in 0..4 {
+        assert!(matches!(deaf.receive(), Seen::Answer(_)));
+    }
+    let after = peak(stage);
+    assert!(
+        after < before + 2 * GROWTH_KIB_MAX,
+        "{before} KiB, then {after} KiB"
+    );
 }

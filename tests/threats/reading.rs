@@ -208,6 +208,29 @@ pub fn t08_a_share_session_delivers_what_one_may_read(stage: &mut Stage) {
     }
 }
 
+/// Row 8. A member's name is no secret, and who opens a session under it comes to know its epoch:
+/// opened on two connections, it is one at the broker, with the topics of the last one.
+pub fn t08_a_share_session_of_two_delivers_to_each_what_one_may_read(stage: &mut Stage) {
+    const LATE: &str = "written-later";
+    let member = "AAAAAAAAAAAAAAAAAAAABQ";
+    let mut victim = stage.client("victim");
+    share_opened(stage, &mut victim, "squad", member, "v.secret");
+    let mut attacker = stage.client("attacker");
+    for _ in 0..5 {
+        let own = share(stage, "squad", member, "a.own", 0);
+        assert_eq!(attacker.call(78, 1, &own).int("ErrorCode"), 0);
+        // The victim finds its session gone and opens it again.
+        let again = share(stage, "squad", member, "v.secret", 0);
+        assert_eq!(victim.call(78, 1, &again).int("ErrorCode"), 0);
+        let late = batch(LATE, Kind::Plain);
+        let written = stage.direct().call(0, 9, &produce("v.secret", &late));
+        assert_eq!(produce_code(&written), 0);
+        let ask = share(stage, "squad", member, "", 1);
+        let (bytes, answer) = both(&mut attacker, 78, 1, &ask);
+        assert!(!holds(&bytes, LATE), "{answer:?}");
+    }
+}
+
 /// Row 9. What is forbidden beside what is empty does not turn waiting into spinning.
 pub fn t09_an_idle_consumer_waits(stage: &mut Stage) {
     const WAIT_MS: u64 = 500;

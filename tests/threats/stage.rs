@@ -31,7 +31,7 @@ pub const APP: &str = "app";
 pub const SECRET: &str = "victim-secret";
 
 /// Topics of one partition that are there from the beginning.
-const TOPICS: [&str; 10] = [
+const TOPICS: [&str; 11] = [
     "v.secret",
     "a.own",
     "w.seen",
@@ -41,14 +41,16 @@ const TOPICS: [&str; 10] = [
     "p.orders",
     "own.victim.x",
     "see.there",
+    "g.read",
     "t.scan",
 ];
 
 /// Who has a listener; `User:` and the name is the principal, `NAME-2` another one of NAME's.
-const CLIENTS: [&str; 8] = [
+const CLIENTS: [&str; 9] = [
     "victim",
     "attacker",
     "admin",
+    "bounded",
     "leaver",
     "watcher",
     "typist",
@@ -283,6 +285,7 @@ listeners:
         algorithms: [ES256]
         clockSkew: 0s
         tenantClaim: tenant_id
+        groupsClaim: groups
 ",
         admin = own.admin,
         first = tokens + 1,
@@ -331,6 +334,21 @@ spec:
 ---
 apiVersion: kordon/v1
 kind: AccessPolicy
+metadata: {name: bounded}
+spec:
+  principals: ["User:bounded"]
+  rules:
+    - {allow: [All], topics: ["*"], groups: ["*"], cluster: true}
+---
+apiVersion: kordon/v1
+kind: Tenant
+metadata: {name: bounded}
+spec:
+  match: {any: [{principal: "User:bounded"}]}
+  boundary: {topics: ["b.*"], groups: ["b.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
 metadata: {name: watcher}
 spec:
   principals: ["User:watcher"]
@@ -362,6 +380,14 @@ spec:
   principals: ["User:*"]
   rules:
     - {allow: [Write], topics: ["own.${principal}.*"]}
+---
+apiVersion: kordon/v1
+kind: AccessPolicy
+metadata: {name: readers}
+spec:
+  principals: ["Group:readers"]
+  rules:
+    - {allow: [Read], topics: ["g.*"]}
 ---
 apiVersion: kordon/v1
 kind: QuotaPolicy

@@ -199,6 +199,30 @@ pub fn t21_transactions_of_others_are_theirs(stage: &mut Stage) {
     assert_eq!(last, fenced + 2);
 }
 
+/// Row 21. A broker reads the batches of a partition up to the first that is cut off, and leaves what
+/// is behind them: what was read of a transaction counts, whatever follows it.
+pub fn t21_a_batch_that_is_cut_off_hides_no_transaction(stage: &mut Stage) {
+    let behind: [&[u8]; 3] = [&[0], &[0; 12], &[0x7f; 40]];
+    for version in [3, 9, 12] {
+        for rest in behind {
+            let mut bytes = batch("event", Kind::Transactional).to_vec();
+            bytes.extend_from_slice(rest);
+            let bytes = Bytes::from(bytes);
+            for id in [None, Some("v.txn")] {
+                let mut ask = produce("a.own", &bytes);
+                ask.set_text("TransactionalId", id);
+                let code = |mut to: Socket| produce_code(&to.call(0, version, &ask));
+                if id.is_some() && rest.len() < 40 {
+                    // With the proxy's identity it is for the transaction's coordinator to say no.
+                    assert_ne!(code(stage.direct()), TRANSACTION_FORBIDDEN, "{version}");
+                }
+                let found = code(stage.client("attacker"));
+                assert_eq!(found, TRANSACTION_FORBIDDEN, "{version} {id:?} {rest:?}");
+            }
+        }
+    }
+}
+
 /// Row 22. Markers end transactions of others; the proxy's identity may write them.
 pub fn t22_no_client_writes_control_batches_or_markers(stage: &mut Stage) {
     let mut marker = request(27);

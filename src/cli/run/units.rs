@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use super::watched::Unit;
 use super::{identities, say, snapshot};
 use crate::clock;
-use crate::config::{self, Config, file, guards};
+use crate::config::guards::{self, KnownFiles};
+use crate::config::{self, Config, file};
 use crate::identity::settings::{IdentitySettings, TokenSource};
 use crate::net::settings::ServerTls;
 use crate::net::tls::Offer;
@@ -20,9 +21,9 @@ use crate::telemetry::{Expiring, PolicyInForce, Recorder, Reloaded};
 /// How long before its end a certificate is warned of.
 const EXPIRY_WARNING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Every unit, with the state of its files now.
-pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
-    let mut units = vec![policies(config)];
+/// Every unit, with the state of its files now; `known`: what was read of the policies.
+pub(super) fn units(config: &Arc<Config>, known: KnownFiles) -> Vec<Unit> {
+    let mut units = vec![policies(config, known)];
     let mut users: Vec<PathBuf> = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         let name = &listener.net.name;
@@ -70,7 +71,7 @@ pub(super) fn units(config: &Arc<Config>) -> Vec<Unit> {
     units
 }
 
-fn policies(config: &Arc<Config>) -> Unit {
+fn policies(config: &Arc<Config>, mut known: KnownFiles) -> Unit {
     let paths = config.policies.iter().chain(&config.schemas);
     let paths = paths.chain(&config.shadow);
     let (paths, config) = (paths.cloned().collect(), Arc::clone(config));
@@ -85,7 +86,8 @@ fn policies(config: &Arc<Config>) -> Unit {
         paths,
         move |proxy, problems| {
             let (policies, shadow) = (config.policies.as_deref(), config.shadow.as_deref());
-            let guards = guards::load_beside(policies, shadow, problems);
+            let mut guards = guards::load_beside(policies, shadow, &known, problems);
+            known = guards.take_known();
             let digest = guards.shadow.as_ref().map(|shadow| shadow.digest.clone());
             if config.schemas.is_none() {
                 guards.need_schemas(problems);

@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,10 +25,14 @@ const POLL: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(100);
 /// How long a change may take until it is looked at anyway.
 const DELAY_MAX: Duration = Duration::from_millis(400);
+/// What the thread that looks adds to its own niceness: it still gets a tenth of a processor that
+/// traffic fills (see `setpriority(2)`).
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 /// How often files that change while they are read are read again before the next wake-up.
 const ATTEMPTS: usize = 4;
 
-type Rebuild = Box<dyn Fn(&Proxy, &mut Problems) + Send>;
+type Rebuild = Box<dyn FnMut(&Proxy, &mut Problems) + Send>;
 
 /// Files, and what is made of them.
 pub(super) struct Unit {
@@ -48,7 +51,7 @@ impl Unit {
         what: Reloaded,
         subject: impl Into<String>,
         paths: Vec<PathBuf>,
-        rebuild: impl Fn(&Proxy, &mut Problems) + Send + 'static,
+        rebuild: impl FnMut(&Proxy, &mut Problems) + Send + 'static,
     ) -> Unit {
         Unit {
             what,
@@ -107,9 +110,9 @@ impl Unit {
 
 /// Every unit of the process.
 pub(super) struct Watched {
-    units: Mutex<Vec<Unit>>,
+    units: Vec<Unit>,
     /// Files have changed, and with them perhaps the directories that tell of changes.
-    has_changed: AtomicBool,
+    has_changed: bool,
     proxy: Arc<Proxy>,
     readiness: Readiness,
 }
@@ -117,32 +120,32 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn new(units: Vec<Unit>, proxy: Arc<Proxy>, readiness: Readiness) -> Watched {
         Watched {
-            units: Mutex::new(units),
-            has_changed: AtomicBool::new(true),
+            units,
+            has_changed: true,
             proxy,
             readiness,
         }
     }
 
     /// Looks at every unit; `force`: makes each again, changed or not.
-    pub(super) fn look(&self, force: bool) {
-        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+    fn look(&mut self, force: bool) {
         self.proxy.sweep();
-        for unit in units.iter_mut() {
-            if unit.look(force, &self.proxy, &self.readiness) {
-                self.has_changed.store(true, Ordering::Relaxed);
-            }
+        for unit in &mut self.units {
+            self.has_changed |= unit.look(force, &self.proxy, &self.readiness);
         }
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        let units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
-        units.iter().flat_map(|unit| unit.paths.clone()).collect()
+        let paths = self.units.iter().flat_map(|unit| &unit.paths);
+        paths.cloned().collect()
     }
 }
 
 enum Wake {
+    /// Some file has changed, and perhaps not the last.
     Change,
+    /// All is to be made again, changed or not, and this is told when it has been.
+    Again(SyncSender<()>),
     Stop,
 }
 
@@ -154,13 +157,21 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Starts it.
-    pub(super) fn start(watched: Arc<Watched>) -> std::io::Result<Watch> {
+    pub(super) fn start(watched: Watched) -> std::io::Result<Watch> {
         let (wake, woken) = sync_channel(1);
         let waker = wake.clone();
         let thread = std::thread::Builder::new()
             .name("watch".into())
-            .spawn(move || run(&watched, waker, &woken))?;
+            .spawn(move || run(watched, waker, &woken))?;
         Ok(Watch { wake, thread })
+    }
+
+    /// Has everything made again, changed or not, and waits for that.
+    pub(super) fn again(&self) {
+        let (done, told) = sync_channel(1);
+        if self.wake.send(Wake::Again(done)).is_ok() {
+            let _ = told.recv();
+        }
     }
 
     /// Ends it, and waits for that.
@@ -171,33 +182,59 @@ impl Watch {
     }
 }
 
-fn run(watched: &Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
+fn run(mut watched: Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
+    give_way();
     let mut kernel = Kernel::new(waker);
+    let mut asked: Option<SyncSender<()>> = None;
     loop {
         let mut wait = POLL;
-        if watched.has_changed.swap(false, Ordering::Relaxed) {
+        if std::mem::take(&mut watched.has_changed) {
             kernel.follow(&watched.paths());
             // What came before the watch was in place: looked at again, and soon.
             wait = QUIET;
         }
-        watched.look(false);
-        match woken.recv_timeout(wait) {
-            Ok(Wake::Change) if settle(woken) => {}
-            Err(RecvTimeoutError::Timeout) => {}
-            _ => return,
+        watched.look(asked.is_some());
+        if let Some(asked) = asked.take() {
+            // Who asked may have gone.
+            let _ = asked.send(());
+        }
+        let wake = match woken.recv_timeout(wait) {
+            Ok(Wake::Change) => settle(woken),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Wake::Stop),
+            Ok(wake) => Some(wake),
+        };
+        match wake {
+            Some(Wake::Stop) => return,
+            Some(Wake::Again(done)) => asked = Some(done),
+            Some(Wake::Change) | None => {}
         }
     }
 }
 
-/// Waits until a change is over; `false`: the thread is to end.
-fn settle(woken: &Receiver<Wake>) -> bool {
+/// Lowers the priority of this thread: where processors are short, what it makes of large files
+/// takes longer, and traffic does not wait for it.
+fn give_way() {
+    // Elsewhere this would be the priority of the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(
+        None,
+        std::env::var("KNICE").map_or(NICE, |n| n.parse().unwrap_or(0)),
+    ) {
+        tracing::debug!(%error, "files are read with the priority of traffic");
+    }
+}
+
+/// Waits until a change is over, or for what is not to wait for that.
+fn settle(woken: &Receiver<Wake>) -> Option<Wake> {
     let begun = clock::now();
     loop {
         let left = DELAY_MAX.saturating_sub(since(begun));
         match woken.recv_timeout(QUIET.min(left)) {
             Ok(Wake::Change) if since(begun) < DELAY_MAX => {}
-            Ok(Wake::Change) | Err(RecvTimeoutError::Timeout) => return true,
-            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Wake::Change) | Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => return Some(Wake::Stop),
+            Ok(wake) => return Some(wake),
         }
     }
 }

@@ -110,7 +110,7 @@ pub fn list(policies: &[AccessPolicy], filter: &Filter<'_>) -> Result<BTreeSet<A
         if principals.is_empty() || hosts.is_empty() {
             continue;
         }
-        for rule in &policy.rules {
+        for rule in policy.rules.iter() {
             let deny = rule.effect == Effect::Deny;
             let operations = rule.operations.iter().filter(|o| filter.operation(**o));
             let operations: Vec<Operation> = operations.copied().collect();

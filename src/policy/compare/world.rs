@@ -153,7 +153,7 @@ impl World {
             world.tenants.insert(tenant.name.clone());
             texts.push(&tenant.name);
         }
-        let rules = policies().flat_map(|p| &p.rules);
+        let rules = policies().flat_map(|p| p.rules.iter());
         let bounds = tenants().filter_map(|t| t.boundary.as_ref());
         let resources = rules
             .flat_map(|r| &r.resources)

@@ -19,7 +19,7 @@ pub fn lint(policies: &[AccessPolicy], tenants: &[Tenant], problems: &mut Proble
             })
             .collect();
         let Some(bounded) = bounded else { continue };
-        for rule in &policy.rules {
+        for rule in policy.rules.iter() {
             let is_outside = |resource: &ResourcePattern| {
                 { bounded.iter() }.all(|(tenant, boundary)| outside(resource, tenant, boundary))
             };

@@ -80,7 +80,7 @@ fn the_policies_of_a_subject_are_those_that_name_it() {
             name: "p".into(),
             principals,
             hosts: Vec::new(),
-            rules: Vec::new(),
+            rules: [].into(),
         })
         .collect();
     let concerned = Concerned::new(&policies);

@@ -7,6 +7,10 @@ use super::super::primitive::{Reader, WireError};
 use super::super::walk::fixed_width;
 use super::{Node, StructNode, default_node};
 
+/// Fields that a partition or a name of a list of such counts for: an answer may have to hold a
+/// struct for each, however few bytes it took to ask.
+const LISTED_NODES: usize = 4;
+
 /// Reads a body; `nodes_max` bounds what it may become in memory. Bytes left over are an error.
 pub fn decode(
     message: &'static Message,
@@ -179,6 +183,9 @@ impl Decoder {
         }
         if let Some(width) = fixed_width(element) {
             let length = count.checked_mul(width).ok_or(WireError::Truncated)?;
+            if field.role == Role::Partition {
+                self.spend(count.saturating_mul(LISTED_NODES))?;
+            }
             let start = reader.position();
             reader.take(length)?;
             return Ok(Node::Packed(source.slice(start..start + length)));
@@ -190,7 +197,7 @@ impl Decoder {
             }
             return Ok(Node::Structs(Some(elements)));
         }
-        self.spend(count)?;
+        self.spend(count.saturating_mul(LISTED_NODES))?;
         let mut elements = Vec::new();
         for _ in 0..count {
             elements.push(self.value(field, element, reader, source)?);
