@@ -180,7 +180,7 @@ readme_commands() {
   binary=$(cargo test --locked --test embedded --no-run 2>&1 \
     | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
   port=$(free_ports) || { echo 'no free range of ports'; return 1; }
-  KORDON_EMBEDDED=$((port + 2)):$seconds "$binary" --exact serve --ignored >"$dir/broker" 2>&1 &
+  KORDON_EMBEDDED=$((port + 2)):$seconds "$binary" --exact serve >"$dir/broker" 2>&1 &
   local broker=$!
   # Its ports are its own: somebody may be using the ones that people know.
   sed -E -e "s/19092-19191/$((port + 10))-$((port + 59))/" \

@@ -83,22 +83,26 @@ pub(crate) fn expired(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(2021, 1, 1);
 }
 
-/// A listener's settings; with `client_ca`, client certificates are required.
-pub(crate) fn serving(leaf: Leaf, client_ca: Option<PathBuf>) -> Arc<ServerConfig> {
+/// What a listener is told; with `client_ca`, client certificates are required.
+pub(crate) fn server(leaf: Leaf, client_ca: Option<PathBuf>) -> ServerTls {
     let client_auth = match client_ca {
         Some(_) => ClientAuth::Required,
         None => ClientAuth::None,
     };
     let (cert, key) = leaf;
-    let settings = ServerTls {
+    ServerTls {
         cert,
         key,
         client_ca,
         client_auth,
         crl: Vec::new(),
         recheck: false,
-    };
-    tls::Offer::load(&settings).unwrap().config
+    }
+}
+
+/// The same, loaded.
+pub(crate) fn serving(leaf: Leaf, client_ca: Option<PathBuf>) -> Arc<ServerConfig> {
+    tls::Offer::load(&server(leaf, client_ca)).unwrap().config
 }
 
 /// A client's settings.

@@ -35,7 +35,7 @@ fn rules(rules: &str) -> AccessPolicy {
     policy(&format!("principals: [\"User:*\"]\nrules:\n{lines}"))
 }
 
-fn principal(name: &str, tenant: &str, groups: &[&str]) -> Principal {
+pub(super) fn principal(name: &str, tenant: &str, groups: &[&str]) -> Principal {
     Principal {
         name: name.into(),
         tenant: tenant.into(),

@@ -1,51 +1,27 @@
 //! Kafka's StandardAuthorizer on a JVM, asked over pipes (the format is in `Authorizer.java`).
 
+use crate::lab::java::{Classes, Program};
 use crate::lab::part;
 use crate::random::{Acl, Round};
 use std::io::{BufReader, Read, Write};
 use std::net::IpAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Stdio};
 
-/// A running JVM; it ends when its input does.
+/// A running JVM.
 pub struct Java {
-    child: Child,
-    input: Option<ChildStdin>,
+    program: Program,
     output: BufReader<ChildStdout>,
-    _classes: tempfile::TempDir,
 }
 
 impl Java {
     /// Compiles the program and starts it; the error says what is missing.
     pub fn start() -> Result<Java, String> {
         part::ready("kafka-4.3.0")?;
-        let jars = part::cache().join("kafka-4.3.0/libs/*");
-        let classes = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let compiled = Command::new("javac")
-            .args(["-nowarn", "-proc:none", "-cp"])
-            .arg(&jars)
-            .arg("-d")
-            .arg(classes.path())
-            .arg(part::root().join("tests/authorizer/Authorizer.java"))
-            .output()
-            .map_err(|e| format!("javac: {e}"))?;
-        if !compiled.status.success() {
-            // Not a reason to skip: the program is ours.
-            panic!("{}", String::from_utf8_lossy(&compiled.stderr));
-        }
-        let mut child = Command::new("java")
-            .args(["-Xmx256m", "-XX:+UseSerialGC", "-cp"])
-            .arg(format!("{}:{}", classes.path().display(), jars.display()))
-            .arg("Authorizer")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| format!("java: {e}"))?;
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let classes = Classes::compile("tests/authorizer/Authorizer.java", &part::jars())?;
+        let (program, output) = Program::start(classes, &[], Stdio::inherit())?;
         Ok(Java {
-            input: child.stdin.take(),
-            output,
-            child,
-            _classes: classes,
+            program,
+            output: BufReader::new(output),
         })
     }
 
@@ -86,17 +62,9 @@ impl Java {
             text(&mut out, question.name.as_deref().unwrap_or_default());
         }
         let mut answers = vec![0; round.questions.len()];
-        self.input.as_mut().unwrap().write_all(&out).unwrap();
+        self.program.input.write_all(&out).unwrap();
         self.output.read_exact(&mut answers).unwrap();
         answers
-    }
-}
-
-impl Drop for Java {
-    fn drop(&mut self) {
-        self.input.take();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -11,11 +11,19 @@ mod lab;
 #[path = "../surface/accepted.rs"]
 mod accepted;
 #[allow(dead_code)]
+#[path = "../surface/acl.rs"]
+mod acl;
+#[allow(dead_code)]
+#[path = "../surface/asks.rs"]
+mod asks;
+#[allow(dead_code)]
 #[path = "../surface/body.rs"]
 mod body;
 #[allow(dead_code)]
 #[path = "../surface/compare.rs"]
 mod compare;
+#[path = "../surface/sides.rs"]
+mod sides;
 #[allow(dead_code)]
 #[path = "../surface/socket.rs"]
 mod socket;
@@ -58,7 +66,7 @@ fn main() -> ExitCode {
     part::set_up();
     if let Err(reason) = part::ready("kafka-4.3.0") {
         tally.skip("everything", &reason);
-        return exit(&tally);
+        return tally.exit();
     }
     println!("conformance: seed {seed}");
     match Stage::start() {
@@ -66,14 +74,7 @@ fn main() -> ExitCode {
         Err(why) => tally.fail("set-up", why),
     }
     println!("conformance: seed {seed}");
-    exit(&tally)
-}
-
-fn exit(tally: &Tally) -> ExitCode {
-    match tally.finish(part::all_required()) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    tally.exit()
 }
 
 struct Run {

@@ -1,10 +1,10 @@
 //! Random rules in the words of both sides: ACLs for a broker, policies for Kordon.
 
+use crate::acl::{Acl, CLUSTER, GROUP, OPERATIONS, TOPIC, TRANSACTIONAL_ID, policy};
 use crate::lab::dice::Dice;
 use crate::socket::request;
 use kordon::wire::tree::StructNode;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 /// Users who log in; each has a listener at Kordon and a password at the strict broker.
 pub const USERS: [&str; 5] = ["ann", "bob", "eve", "uwe", ROOT];
@@ -14,26 +14,6 @@ pub const ROOT: &str = "root";
 pub const HOSTS: [&str; 2] = ["127.0.0.1", "127.0.0.2"];
 /// Rules of one set, at most.
 const RULES_MAX: usize = 60;
-
-const TOPIC: i64 = 2;
-const GROUP: i64 = 3;
-const CLUSTER: i64 = 4;
-const TRANSACTIONAL_ID: i64 = 5;
-
-/// Kafka's operations from code 2 on.
-const OPERATIONS: [&str; 11] = [
-    "All",
-    "Read",
-    "Write",
-    "Create",
-    "Delete",
-    "Alter",
-    "Describe",
-    "ClusterAction",
-    "DescribeConfigs",
-    "AlterConfigs",
-    "IdempotentWrite",
-];
 
 /// One rule, one ACL.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +29,20 @@ pub struct Rule {
     kind: i64,
     prefixed: bool,
     name: String,
+}
+
+impl Rule {
+    fn acl(&self) -> Acl<'_> {
+        Acl {
+            allow: self.allow,
+            user: self.user,
+            host: self.host,
+            operation: self.operation,
+            kind: self.kind,
+            prefixed: self.prefixed,
+            name: &self.name,
+        }
+    }
 }
 
 /// A random set. `names`: what requests will name, topics, groups and transactional ids alike.
@@ -103,18 +97,7 @@ pub fn random(dice: &mut Dice, names: &[String]) -> Vec<Rule> {
 /// A CreateAcls request for the rules.
 pub fn acls(rules: &[Rule]) -> StructNode {
     let mut create = request(30);
-    for rule in rules {
-        let mut element = create.element("Creations");
-        element
-            .set_int("ResourceType", rule.kind)
-            .set_text("ResourceName", Some(&rule.name))
-            .set_int("ResourcePatternType", if rule.prefixed { 4 } else { 3 })
-            .set_text("Principal", Some(&format!("User:{}", rule.user)))
-            .set_text("Host", Some(rule.host))
-            .set_int("Operation", rule.operation)
-            .set_int("PermissionType", if rule.allow { 3 } else { 2 });
-        create.structs_mut("Creations").push(element);
-    }
+    rules.iter().for_each(|rule| rule.acl().add_to(&mut create));
     create
 }
 
@@ -129,48 +112,12 @@ pub fn policies(rules: &[Rule], mark: usize) -> String {
     }
     let mut out = String::new();
     policy(&mut out, &format!("mark{mark}"), "nobody-at-all", "*");
-    line(&mut out, true, "Read", "topics: [\"nothing\"]");
+    out += "    - {allow: [Read], topics: [\"nothing\"]}\n";
     for (at, ((user, host), rules)) in by_subject.iter().enumerate() {
         policy(&mut out, &format!("set{at}"), user, host);
-        for rule in rules {
-            let name = match rule.prefixed {
-                true => format!("[\"{}*\"]", rule.name),
-                false => format!("[\"{}\"]", rule.name),
-            };
-            let target = match rule.kind {
-                TOPIC => format!("topics: {name}"),
-                GROUP => format!("groups: {name}"),
-                TRANSACTIONAL_ID => format!("transactionalIds: {name}"),
-                _ => "cluster: true".to_owned(),
-            };
-            let operation = OPERATIONS[rule.operation as usize - 2];
-            line(&mut out, rule.allow, operation, &target);
-        }
+        out.extend(rules.iter().map(|rule| rule.acl().rule()));
     }
     out
-}
-
-fn policy(out: &mut String, name: &str, user: &str, host: &str) {
-    let hosts = match host {
-        "*" => String::new(),
-        host => format!("  hosts: [\"{host}\"]\n"),
-    };
-    let _ = write!(
-        out,
-        "---
-apiVersion: kordon/v1
-kind: AccessPolicy
-metadata: {{name: {name}}}
-spec:
-  principals: [\"User:{user}\"]
-{hosts}  rules:
-"
-    );
-}
-
-fn line(out: &mut String, allow: bool, operation: &str, target: &str) {
-    let verb = if allow { "allow" } else { "deny" };
-    let _ = writeln!(out, "    - {{{verb}: [{operation}], {target}}}");
 }
 
 /// The rules that can concern a user at a host, for a failure's message.

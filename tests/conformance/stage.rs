@@ -4,17 +4,20 @@
 //! open one lets everybody do everything, and before it stands Kordon with a listener for each
 //! user. Rules are set on both sides anew again and again.
 
-use crate::lab::kordon::{Kordon, Ports};
-use crate::lab::{kafka::Kafka, port};
+use crate::acl::{self, Acl, TOPIC};
+use crate::asks::{creation, text, warm};
+use crate::lab::kafka::{Kafka, authorizer, plain_listener};
+use crate::lab::kordon::{Kordon, Ports, listener};
+use crate::lab::{port, wait};
 use crate::requests::{GROUPS, TOPICS, TRANSACTIONS};
 use crate::rules::{ROOT, Rule, USERS, acls, policies};
+use crate::sides::Ids;
+pub use crate::sides::{SIDES, Side};
 use crate::socket::{Socket, request};
 use kordon::wire::tree::{Node, StructNode};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The version of Kafka on both sides.
 const VERSION: &str = "4.3.0";
@@ -22,18 +25,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 /// A user of the test's own, by whom it sees which rules are in force.
 const MARK: &str = "mark";
-
-/// Where a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// To the broker with Kafka's authorizer.
-    Strict,
-    /// Through Kordon, to the open broker.
-    Kordon,
-}
-
-/// Both sides.
-pub const SIDES: [Side; 2] = [Side::Strict, Side::Kordon];
+/// Kafka's code of the operation Create.
+const CREATE: i64 = 5;
 
 /// The whole set-up.
 pub struct Stage {
@@ -43,7 +36,7 @@ pub struct Stage {
     pub kordon: Kordon,
     sasl: String,
     listeners: BTreeMap<&'static str, String>,
-    ids: HashMap<Side, HashMap<String, [u8; 16]>>,
+    ids: Ids,
     admins: HashMap<Side, Socket>,
     /// Asks the strict broker's controller whether the newest rules are in force there.
     mark: Socket,
@@ -76,13 +69,13 @@ impl Stage {
             mark: Socket::open_as(&sasl, MARK),
             sasl,
             listeners: USERS.into_iter().zip(addrs).collect(),
-            ids: HashMap::new(),
+            ids: Ids::default(),
             marks: 0,
             topics: BTreeMap::new(),
         };
         stage.restore()?;
-        for side in SIDES {
-            stage.warm(side)?;
+        for admin in stage.admins.values_mut() {
+            warm(admin, &GROUPS, &TOPICS, (TRANSACTIONS[0], 900_000))?;
         }
         Ok(stage)
     }
@@ -105,20 +98,12 @@ impl Stage {
 
     /// The id of a topic; a made-up one if it does not exist.
     pub fn id(&self, side: Side, topic: &str) -> [u8; 16] {
-        let known = self.ids.get(&side).and_then(|ids| ids.get(topic));
-        known.copied().unwrap_or_else(|| {
-            let mut id = [7; 16];
-            id.iter_mut()
-                .zip(topic.bytes())
-                .for_each(|(slot, byte)| *slot = byte);
-            id
-        })
+        self.ids.id(side, topic)
     }
 
     /// The topic with that id.
     pub fn topic(&self, side: Side, id: &[u8; 16]) -> Option<&str> {
-        let found = self.ids.get(&side)?.iter().find(|(_, known)| *known == id);
-        found.map(|(name, _)| name.as_str())
+        self.ids.topic(side, id)
     }
 
     /// Sets rules on both sides and waits until they are in force.
@@ -127,20 +112,21 @@ impl Stage {
         self.apply_to_kordon(rules)?;
         let mut delete = request(31);
         let mut filter = delete.element("Filters");
-        any(&mut filter, "ResourceNameFilter");
+        acl::any(&mut filter);
         delete.structs_mut("Filters").push(filter);
         self.ask(Side::Strict, 31, 3, &delete);
         let mut create = acls(rules);
         let name = format!("mark{}", self.marks);
-        let mut mark = create.element("Creations");
-        mark.set_int("ResourceType", 2)
-            .set_text("ResourceName", Some(&name))
-            .set_int("ResourcePatternType", 3)
-            .set_text("Principal", Some("User:mark"))
-            .set_text("Host", Some("*"))
-            .set_int("Operation", 5)
-            .set_int("PermissionType", 3);
-        create.structs_mut("Creations").push(mark);
+        let mark = Acl {
+            allow: true,
+            user: MARK,
+            host: "*",
+            operation: CREATE,
+            kind: TOPIC,
+            prefixed: false,
+            name: &name,
+        };
+        mark.add_to(&mut create);
         let answer = self.ask(Side::Strict, 30, 3, &create);
         if let Some(bad) = answer
             .structs("Results")
@@ -150,14 +136,11 @@ impl Stage {
             return Err(format!("{bad:?}"));
         }
         // The broker's rules, then the controller's, which has its own copy.
-        let mut describe = request(29);
-        any(&mut describe, "ResourceNameFilter");
+        let describe = acl::every();
         until("the broker's ACLs", || {
             let answer = self.ask(Side::Strict, 29, 3, &describe);
-            let acls = answer.structs("Resources").iter();
-            let found: usize = acls.map(|r| r.structs("Acls").len()).sum();
             let marked = answer.structs("Resources").iter();
-            found == rules.len() + 1
+            acl::count(&answer) == rules.len() + 1
                 && marked
                     .filter(|r| r.text("ResourceName") == Some(&name))
                     .count()
@@ -182,15 +165,8 @@ impl Stage {
             .map_err(|why| format!("{why}\n{}", self.kordon.log(20)))
     }
 
-    fn generation(&self) -> u64 {
-        let mut stream = TcpStream::connect(&self.kordon.admin).unwrap();
-        let ask = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        stream.write_all(ask.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let mut lines = text.lines();
-        let value = lines.find_map(|l| l.strip_prefix("kordon_policy_generation "));
-        value.and_then(|v| v.trim().parse().ok()).unwrap_or(0)
+    fn generation(&self) -> f64 {
+        self.kordon.metric("kordon_policy_generation ").unwrap()
     }
 
     /// Creates what is missing of the topics that every set of rules begins with.
@@ -269,7 +245,7 @@ impl Stage {
                 ids.insert(name.to_owned(), topic.uuid("TopicId"));
             }
         }
-        self.ids.insert(side, ids);
+        *self.ids.of(side) = ids;
         found
     }
 
@@ -355,45 +331,6 @@ impl Stage {
         held
     }
 
-    fn warm(&mut self, side: Side) -> Result<(), String> {
-        for kind in 0..3 {
-            let mut find = request(10);
-            let key = if kind == 2 {
-                "g:AAAAAAAAAAAAAAAAAAAAAQ:0"
-            } else {
-                GROUPS[0]
-            };
-            find.set_int("KeyType", kind);
-            find.array_mut("CoordinatorKeys").push(text(key));
-            until("coordinators", || {
-                let answer = self.ask(side, 10, 6, &find);
-                answer.structs("Coordinators")[0].int("ErrorCode") == 0
-            })?;
-        }
-        for group in GROUPS {
-            let mut commit = request(8);
-            commit.set_text("GroupId", Some(group));
-            for topic in TOPICS {
-                let mut element = commit.element("Topics");
-                element.set_text("Name", Some(topic));
-                let mut partition = element.element("Partitions");
-                partition.set_int("CommittedOffset", 1);
-                element.structs_mut("Partitions").push(partition);
-                commit.structs_mut("Topics").push(element);
-            }
-            until("commits", || {
-                let answer = self.ask(side, 8, 9, &commit);
-                answer.structs("Topics")[0].structs("Partitions")[0].int("ErrorCode") == 0
-            })?;
-        }
-        let mut init = request(22);
-        init.set_text("TransactionalId", Some(TRANSACTIONS[0]));
-        init.set_int("TransactionTimeoutMs", 900_000);
-        until("transactions", || {
-            self.ask(side, 22, 5, &init).int("ErrorCode") == 0
-        })
-    }
-
     /// The ends of the brokers' logs, for a failure's message.
     pub fn logs(&self) -> String {
         format!("{}\n{}", self.strict.logs(15), self.open.logs(15))
@@ -401,39 +338,8 @@ impl Stage {
 }
 
 fn until(what: &str, mut fine: impl FnMut() -> bool) -> Result<(), String> {
-    let limit = Instant::now() + SETTLE_LIMIT;
-    while !fine() {
-        if Instant::now() > limit {
-            return Err(format!("{what}: not so after {SETTLE_LIMIT:?}"));
-        }
-        std::thread::sleep(POLL);
-    }
-    Ok(())
-}
-
-fn any(filter: &mut StructNode, name: &str) {
-    filter
-        .set_int("ResourceTypeFilter", 1)
-        .set_int("PatternTypeFilter", 1)
-        .set_int("Operation", 1)
-        .set_int("PermissionType", 1)
-        .set_text(name, None)
-        .set_text("PrincipalFilter", None)
-        .set_text("HostFilter", None);
-}
-
-fn creation(topics: &[&str]) -> StructNode {
-    let mut create = request(19);
-    create.set_int("timeoutMs", 5000);
-    for topic in topics {
-        let mut element = create.element("Topics");
-        element
-            .set_text("Name", Some(topic))
-            .set_int("NumPartitions", 1)
-            .set_int("ReplicationFactor", 1);
-        create.structs_mut("Topics").push(element);
-    }
-    create
+    let found = wait::until(SETTLE_LIMIT, POLL, || fine().then_some(()));
+    found.ok_or_else(|| format!("{what}: not so after {SETTLE_LIMIT:?}"))
 }
 
 /// All offsets of the groups that have some.
@@ -463,26 +369,13 @@ fn offsets(answer: &StructNode) -> BTreeMap<(String, String, i64), i64> {
     found
 }
 
-/// A string value.
-pub fn text(text: &str) -> Node {
-    Node::Bytes(Some(text.as_bytes().to_vec().into()))
-}
-
 fn config(own: &Ports, upstream: &str, ports: &[u16]) -> String {
     let mut text = format!("upstream:\n  bootstrap: [\"{upstream}\"]\nlisteners:\n");
     // The first is where the lab looks for a sign of life.
     let lab = ("lab", own.app);
     let users = USERS.into_iter().zip(ports.iter().copied());
     for (user, port) in std::iter::once(lab).chain(users) {
-        let broker = port + 1;
-        let _ = write!(
-            text,
-            "  - name: {user}
-    bind: 127.0.0.1:{port}
-    advertise: {{host: localhost, ports: {broker}-{broker}}}
-    identity: {{static: \"User:{user}\"}}
-"
-        );
+        text += &listener(user, port, port + 1, user);
     }
     let admin = own.admin;
     let _ = write!(
@@ -507,22 +400,8 @@ group.streams.max.session.timeout.ms=1800000
 transaction.partition.verification.enable=true
 ";
 
-const LOGIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
-
 fn strict_properties(sasl: u16) -> String {
-    let names = USERS.iter().chain(std::iter::once(&MARK));
-    let users: String = names
-        .map(|user| format!("user_{user}=\"{user}\" "))
-        .collect();
-    format!(
-        "{SHARED}
-listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl},CONTROLLER://$HOST:$CONTROLLER
-advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config={LOGIN} required {users};
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:{ROOT}
-"
-    )
+    let names = USERS.into_iter().chain(std::iter::once(MARK));
+    let plain = plain_listener(sasl, names.map(|name| (name, name)));
+    format!("{SHARED}{plain}{}", authorizer(&[ROOT]))
 }

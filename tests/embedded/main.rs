@@ -5,10 +5,15 @@
 mod data;
 mod demo;
 mod group;
+#[path = "../lab/port.rs"]
+mod port;
 mod versions;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use kafka_protocol::messages::MetadataRequest;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kordon::demo::broker::{Broker, BrokerSettings};
 use kordon::demo::client::{self, Client, Message, NOT_IDEMPOTENT};
 
@@ -33,19 +38,30 @@ fn plain(count: usize) -> bytes::Bytes {
     client::batch(&values(count), none, NOT_IDEMPOTENT).unwrap()
 }
 
-/// Not a test: a broker to try clients on by hand. `KORDON_EMBEDDED=PORT:SECONDS cargo test
-/// --test embedded serve -- --ignored`.
+/// A broker where it was told to be, which makes topics on demand; with
+/// `KORDON_EMBEDDED=PORT:SECONDS` at that port, and for so long, to try clients on.
 #[tokio::test]
-#[ignore = "serves until its time is over"]
 async fn serve() {
-    let said = std::env::var("KORDON_EMBEDDED").unwrap_or_else(|_| "19092:600".to_owned());
-    let (port, seconds) = said.split_once(':').unwrap();
+    let said = std::env::var("KORDON_EMBEDDED").ok();
+    let said = said.as_deref().map(|s| s.split_once(':').unwrap());
+    let (port, seconds) = match said {
+        Some((port, seconds)) => (port.parse().unwrap(), seconds.parse().unwrap()),
+        None => (port::free("127.0.0.1", 1), 0),
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let settings = BrokerSettings {
-        listeners: vec![SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))],
+        listeners: vec![address],
         auto_create_partitions: Some(3),
         ..BrokerSettings::default()
     };
     let broker = Broker::start(settings).await.unwrap();
     println!("{}", broker.address());
-    tokio::time::sleep(std::time::Duration::from_secs(seconds.parse().unwrap())).await;
+    if seconds > 0 {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+    assert_eq!(broker.address(), address);
+    let wanted = MetadataRequestTopic::default().with_name(Some(client::topic_name("new")));
+    let request = MetadataRequest::default().with_topics(Some(vec![wanted]));
+    let answer = connect(address).await.call(12, &request).await.unwrap();
+    assert_eq!(answer.topics[0].partitions.len(), 3);
 }

@@ -34,6 +34,17 @@ async fn start() -> (Broker, Client) {
     (broker, client)
 }
 
+/// The beginning of a frame of a client without a name.
+fn head(key: i16, version: i16, id: i32) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    frame.put_i16(key);
+    frame.put_i16(version);
+    frame.put_i32(id);
+    frame.put_i16(-1);
+    frame
+}
+
 fn group() -> GroupId {
     GroupId("g".into())
 }
@@ -58,12 +69,7 @@ async fn what_is_advertised_is_the_table() {
 #[tokio::test]
 async fn an_unknown_api_versions_version_is_answered_in_version_0() {
     let (_broker, mut client) = start().await;
-    let mut frame = BytesMut::new();
-    frame.put_i32(0);
-    frame.put_i16(18);
-    frame.put_i16(99);
-    frame.put_i32(77);
-    frame.put_i16(-1);
+    let mut frame = head(18, 99, 77);
     frame.put_u8(0);
     client.send_raw(frame).await.unwrap();
     let answer = client.frame().await.unwrap();
@@ -98,13 +104,7 @@ async fn keys_and_versions_outside_the_table_close() {
     ]);
     for (key, version) in refused {
         let mut client = connect(broker.address()).await;
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        frame.put_i16(key);
-        frame.put_i16(version);
-        frame.put_i32(1);
-        frame.put_i16(-1);
-        client.send_raw(frame).await.unwrap();
+        client.send_raw(head(key, version, 1)).await.unwrap();
         let answer = client.frame().await;
         assert!(
             matches!(answer, Err(ClientError::Closed)),
@@ -119,12 +119,7 @@ async fn a_count_that_is_only_claimed_closes_and_allocates_nothing() {
     let (broker, _) = start().await;
     for (key, version) in [(3, 1), (0, 8), (1, 11), (11, 5), (19, 4)] {
         let mut client = connect(broker.address()).await;
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        frame.put_i16(key);
-        frame.put_i16(version);
-        frame.put_i32(1);
-        frame.put_i16(-1);
+        let mut frame = head(key, version, 1);
         frame.put_slice(&[0x7f, 0xff, 0xff, 0xff].repeat(8)[..if key == 3 { 4 } else { 32 }]);
         client.send_raw(frame).await.unwrap();
         assert!(matches!(client.frame().await, Err(ClientError::Closed)));

@@ -7,14 +7,6 @@ use kordon::demo::client::{self, Client, Message, NOT_IDEMPOTENT, confluent};
 
 use crate::support::*;
 
-const ALL_CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 fn lab() -> Lab {
     ruled("{format: avro, encoding: confluent, subject: topic, check: full}")
 }

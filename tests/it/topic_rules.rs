@@ -22,14 +22,6 @@ use crate::support::*;
 
 pub const VIOLATION: i16 = 44;
 
-const ALL_CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
-
 /// The usual policy, one about topics that begin with `open.`, and operators who may make any.
 pub fn policies(spec: &str) -> String {
     format!(
@@ -383,6 +375,7 @@ async fn configurations_are_altered_as_the_house_wants_them() {
     let lab = lab("create: {configs: {retention.ms: \"..1000\"}}");
     let mut client = lab.app().await;
     let message = "policy `house`, create.configs.retention.ms: expected ..1000, got `1001`";
+    let expected = (VIOLATION, "open.a", Some(message));
     for version in 0..=2 {
         let config = AlterableConfig::default()
             .with_name(text("retention.ms"))
@@ -394,15 +387,12 @@ async fn configurations_are_altered_as_the_house_wants_them() {
         let request = AlterConfigsRequest::default().with_resources(vec![resource]);
         let answer = client.call(version, &request).await.unwrap();
         let told = &answer.responses[0];
-        assert_eq!(
-            (told.error_code, &*told.resource_name),
-            (VIOLATION, "open.a")
-        );
-        assert_eq!(
+        let told = (
+            told.error_code,
+            &*told.resource_name,
             told.error_message.as_deref(),
-            Some(message),
-            "version {version}"
         );
+        assert_eq!(told, expected, "version {version}");
     }
     for version in 0..=1 {
         let config = incremental::AlterableConfig::default()
@@ -416,15 +406,12 @@ async fn configurations_are_altered_as_the_house_wants_them() {
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
         let answer = client.call(version, &request).await.unwrap();
         let told = &answer.responses[0];
-        assert_eq!(
-            (told.error_code, &*told.resource_name),
-            (VIOLATION, "open.a")
-        );
-        assert_eq!(
+        let told = (
+            told.error_code,
+            &*told.resource_name,
             told.error_message.as_deref(),
-            Some(message),
-            "version {version}"
         );
+        assert_eq!(told, expected, "version {version}");
     }
     lab.audit(&[("api", "AlterConfigs"), ("operation", "AlterConfigs")]);
     lab.audit(&[

@@ -288,6 +288,36 @@ impl Kafka {
     }
 }
 
+/// Properties of a broker with a second listener at `port`, for those who log in by SASL/PLAIN
+/// with a name and a password of `users`.
+pub fn plain_listener<'u>(
+    port: u16,
+    users: impl IntoIterator<Item = (&'u str, &'u str)>,
+) -> String {
+    let login = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    let user = |(name, password)| format!(" user_{name}=\"{password}\"");
+    let users: String = users.into_iter().map(user).collect();
+    format!(
+        "listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{port},CONTROLLER://$HOST:$CONTROLLER
+advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config={login} required{users};
+"
+    )
+}
+
+/// Properties of a broker that asks Kafka's own authorizer, but about the users of `above`, who
+/// may do everything as those of the listener without SASL do.
+pub fn authorizer(above: &[&str]) -> String {
+    let above: String = above.iter().map(|user| format!(";User:{user}")).collect();
+    format!(
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS{above}
+"
+    )
+}
+
 fn properties(
     broker: &Broker,
     controller: u16,

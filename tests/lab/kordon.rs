@@ -1,6 +1,6 @@
 //! The built `kordon` binary, run as its users run it: `kordon run -c FILE`.
 
-use super::{port, process};
+use super::{http, port, process};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -102,6 +102,15 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
         Kordon::start(host, config, &[("policies/matrix.yaml", policy)])
     }
 
+    /// The sum of the values whose line begins so at the admin endpoint.
+    pub fn metric(&self, name: &str) -> Result<f64, String> {
+        let text = http::ask("GET", &self.admin, "/metrics")?;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        Ok(lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
     /// SIGTERM, then the exit status; `None` when it did not end within `limit`.
     pub fn term(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.process.term();
@@ -132,6 +141,17 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
     pub fn log(&self, lines: usize) -> String {
         self.process.tail(lines)
     }
+}
+
+/// A listener of `kordon.yaml` whose clients are all one user.
+pub fn listener(name: &str, port: u16, broker: u16, user: &str) -> String {
+    format!(
+        "  - name: {name}
+    bind: 127.0.0.1:{port}
+    advertise: {{host: localhost, ports: {broker}-{broker}}}
+    identity: {{static: \"User:{user}\"}}
+"
+    )
 }
 
 /// The binary this build made; `KORDON_BIN` names another one, such as a release build.

@@ -15,6 +15,11 @@ pub fn cache() -> PathBuf {
     root.join("lab")
 }
 
+/// Kafka's own jars, for a class path.
+pub fn jars() -> PathBuf {
+    cache().join("kafka-4.3.0/libs/*")
+}
+
 /// The project's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -80,7 +80,7 @@ impl Drop for Relay {
 /// What must not be seen: the host as text, and the port after a string of any host, as Kafka
 /// encodes it (the host's last bytes are unknown, so the port alone would match by chance; the
 /// host text with the port as int32 right behind it, and `:port` as text, do not).
-fn needles(upstream: &[String]) -> Vec<Vec<u8>> {
+pub fn needles(upstream: &[String]) -> Vec<Vec<u8>> {
     let mut needles = Vec::new();
     for addr in upstream {
         let (host, port) = addr.rsplit_once(':').unwrap();

@@ -1,10 +1,10 @@
 //! Kafka's own classes on a JVM: where the jars are, and the files exchanged with
 //! `Messages.java`.
 
+use crate::program::Classes;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// One record of an exchanged file.
 #[derive(Clone, Debug)]
@@ -23,42 +23,20 @@ pub struct Record {
 
 /// A JVM with the classes of one Kafka release.
 pub struct Java {
-    class_path: String,
-    directory: tempfile::TempDir,
+    classes: Classes,
 }
 
 impl Java {
     /// Compiles the program; the error says what is missing.
     pub fn new() -> Result<Java, String> {
-        let jar = jar()?;
-        let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layouts/Messages.java");
-        let jars = jar.with_file_name("*");
-        let compiled = Command::new("javac")
-            .args(["-nowarn", "-proc:none", "-cp"])
-            .arg(&jars)
-            .arg("-d")
-            .arg(directory.path())
-            .arg(source)
-            .output()
-            .map_err(|e| format!("javac: {e}"))?;
-        if !compiled.status.success() {
-            // Not a reason to skip: the program is ours.
-            panic!(
-                "Messages.java: {}",
-                String::from_utf8_lossy(&compiled.stderr)
-            );
-        }
-        let class_path = format!("{}:{}", directory.path().display(), jars.display());
-        Ok(Java {
-            class_path,
-            directory,
-        })
+        let jars = jar()?.with_file_name("*");
+        let classes = Classes::compile("tests/layouts/Messages.java", &jars)?;
+        Ok(Java { classes })
     }
 
     /// Has Kafka build `count` messages of every API, version and direction.
     pub fn generate(&self, count: usize, seed: u64) -> Vec<Record> {
-        let out = self.directory.path().join("generated");
+        let out = self.classes.dir().join("generated");
         self.run(&[
             "generate",
             &count.to_string(),
@@ -71,8 +49,8 @@ impl Java {
     /// Has Kafka read and write `records`; a non-empty text is a refusal.
     pub fn reencode(&self, records: &[Record]) -> Vec<Record> {
         let (sent, back) = (
-            self.directory.path().join("sent"),
-            self.directory.path().join("back"),
+            self.classes.dir().join("sent"),
+            self.classes.dir().join("back"),
         );
         write(&sent, records);
         self.run(&["reencode", path(&sent), path(&back)]);
@@ -80,14 +58,9 @@ impl Java {
     }
 
     fn run(&self, arguments: &[&str]) {
-        let run = Command::new("java")
-            .args([
-                "-Xmx256m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-            ])
-            .args([self.class_path.as_str(), "Messages"])
+        let run = self
+            .classes
+            .command(&["-XX:TieredStopAtLevel=1"])
             .args(arguments)
             .output()
             .unwrap();

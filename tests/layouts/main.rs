@@ -6,6 +6,9 @@
 
 mod hostile;
 mod java;
+#[allow(dead_code)]
+#[path = "../lab/java.rs"]
+mod program;
 mod random;
 mod witness;
 

@@ -99,15 +99,7 @@ pub struct Written {
 
 /// Writes a random body.
 pub fn message(message: &Message, version: i16, random: &mut Random) -> Written {
-    let mut writer = Writer {
-        version,
-        flexible: message.flexible.contains(version),
-        out: Written {
-            bytes: Vec::new(),
-            events: Vec::new(),
-        },
-        random,
-    };
+    let mut writer = Writer::new(message, version, random);
     writer.fields(&message.body);
     writer.out
 }
@@ -115,15 +107,8 @@ pub fn message(message: &Message, version: i16, random: &mut Random) -> Written 
 /// Writes a body whose arrays at `depth` have `count` elements, those above it one, those below
 /// it none, and everything else is as small as the layout allows.
 pub fn dense(message: &Message, version: i16, depth: usize, count: usize) -> Vec<u8> {
-    let mut writer = Writer {
-        version,
-        flexible: message.flexible.contains(version),
-        out: Written {
-            bytes: Vec::new(),
-            events: Vec::new(),
-        },
-        random: &mut Random(0),
-    };
+    let mut zero = Random(0);
+    let mut writer = Writer::new(message, version, &mut zero);
     writer.smallest_fields(&message.body, (depth, count));
     writer.out.bytes
 }
@@ -135,7 +120,19 @@ struct Writer<'r> {
     random: &'r mut Random,
 }
 
-impl Writer<'_> {
+impl<'r> Writer<'r> {
+    fn new(message: &Message, version: i16, random: &'r mut Random) -> Self {
+        Writer {
+            version,
+            flexible: message.flexible.contains(version),
+            out: Written {
+                bytes: Vec::new(),
+                events: Vec::new(),
+            },
+            random,
+        }
+    }
+
     fn at(&self) -> usize {
         self.out.bytes.len()
     }

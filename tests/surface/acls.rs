@@ -1,8 +1,9 @@
 //! DescribeAcls: whoever may ask finds, with any filter, the same ACLs as at a broker with the
 //! same rules; and what a broker cannot read ends the connection here as well.
 
+use crate::acl::every;
 use crate::compare::{comparable, differences};
-use crate::socket::{Seen, Socket, encode, read, request};
+use crate::socket::{Seen, Socket, encode, read};
 use crate::stage::{SIDES, Side, Stage};
 use crate::tally::Tally;
 use kordon::wire::tree::StructNode;
@@ -131,19 +132,6 @@ fn tools(stage: &Stage, tally: &mut Tally) {
         let (_, text) = run(stage.address(user), words);
         tally.check("acls", text.contains(said), || format!("{words:?}: {text}"));
     }
-}
-
-fn every() -> StructNode {
-    let mut filter = request(KEY);
-    filter
-        .set_int("ResourceTypeFilter", 1)
-        .set_int("PatternTypeFilter", 1)
-        .set_int("Operation", 1)
-        .set_int("PermissionType", 1)
-        .set_text("ResourceNameFilter", None)
-        .set_text("PrincipalFilter", None)
-        .set_text("HostFilter", None);
-    filter
 }
 
 struct Asked<'s> {

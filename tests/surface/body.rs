@@ -1,7 +1,8 @@
 //! Well-formed requests of every API and version: the layout says what there is, the roles of
 //! its fields say which name belongs where, and a few APIs have a word of their own.
 
-use crate::stage::{Side, Stage, text};
+use crate::asks::text;
+use crate::stage::{Side, Stage};
 use bytes::{BufMut, Bytes, BytesMut};
 use kordon::apis::layout;
 use kordon::wire::layout::{Field, Role, Struct, Type};
@@ -24,6 +25,27 @@ pub struct Names {
     pub kind: i64,
     /// Whether Metadata may create topics.
     pub auto_create: bool,
+}
+
+impl Names {
+    /// One topic, one group, one transactional id.
+    pub fn of(topic: &str, group: &str, transaction: &str) -> Names {
+        Names {
+            topics: vec![topic.into()],
+            groups: vec![group.into()],
+            transactions: vec![transaction.into()],
+            ..Names::default()
+        }
+    }
+}
+
+/// Whether a version has a field of that role anywhere.
+pub fn names(layout: &Struct, role: Role, version: i16) -> bool {
+    let here = |f: &&Field| f.versions.contains(version);
+    layout.fields.iter().filter(here).any(|f| {
+        let inside = f.nested().is_some_and(|inner| names(inner, role, version));
+        f.role == role || inside
+    })
 }
 
 /// The version whose layout a version outside of the row is written in.

@@ -10,7 +10,9 @@
 mod lab;
 
 mod accepted;
+mod acl;
 mod acls;
+mod asks;
 mod body;
 mod compare;
 mod frames;
@@ -19,7 +21,13 @@ mod revocation;
 mod revoked;
 mod sasl;
 mod sasl_every;
+mod sasl_talk;
+mod sasl_users;
 mod sasl_words;
+mod sides;
+#[allow(dead_code)]
+#[path = "../it/support/signer.rs"]
+mod signer;
 mod socket;
 mod stage;
 mod sweep;
@@ -69,7 +77,7 @@ fn main() -> ExitCode {
     part::set_up();
     if let Err(reason) = part::ready("kafka-4.3.0") {
         tally.skip("everything", &reason);
-        return exit(&tally);
+        return tally.exit();
     }
     // A broker of its own, which has ended before the others begin.
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| w == name);
@@ -79,14 +87,14 @@ fn main() -> ExitCode {
         println!("surface: {SASL} took {} s", from.elapsed().as_secs());
     }
     if !SCENARIOS.iter().any(|(name, _)| wanted(name)) {
-        return exit(&tally);
+        return tally.exit();
     }
     let from = Instant::now();
     let mut stage = match Stage::start() {
         Ok(stage) => stage,
         Err(why) => {
             tally.fail("set-up", why);
-            return exit(&tally);
+            return tally.exit();
         }
     };
     println!("surface: set up in {} s", from.elapsed().as_secs());
@@ -99,12 +107,5 @@ fn main() -> ExitCode {
     }
     let alive = stage.kordon.runs();
     tally.check("process", alive, || stage.kordon.log(40));
-    exit(&tally)
-}
-
-fn exit(tally: &Tally) -> ExitCode {
-    match tally.finish(part::all_required()) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    tally.exit()
 }

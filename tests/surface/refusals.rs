@@ -10,7 +10,7 @@ use crate::socket::{Seen, Socket, encode, frame, read};
 use crate::stage::{SIDES, Side, Stage, USERS};
 use crate::tally::Tally;
 use kordon::apis::{self, Api, Phase};
-use kordon::wire::layout::{Field, Role, Struct};
+use kordon::wire::layout::Role;
 use std::collections::HashMap;
 
 /// One way of asking: a word for reports, and what is named.
@@ -70,9 +70,10 @@ const EVERY: [&str; 4] = ["in.orders", "out.orders", "in.missing", "out.missing"
 fn variants(api: &Api, version: i16, case: usize) -> Vec<Variant> {
     let request = &api.layout().unwrap().request.body;
     let key = api.key;
-    let topics = has(request, Role::TopicName, version) || has(request, Role::TopicId, version);
-    let groups = has(request, Role::GroupId, version) || key == 10;
-    let transactions = has(request, Role::TransactionalId, version) || key == 10;
+    let topics = body::names(request, Role::TopicName, version)
+        || body::names(request, Role::TopicId, version);
+    let groups = body::names(request, Role::GroupId, version) || key == 10;
+    let transactions = body::names(request, Role::TransactionalId, version) || key == 10;
     let mut found = Vec::new();
     let mut add = |word, names| found.push(Variant { word, names });
     let mut every = names(&EVERY, "in.g", "in.t", case);
@@ -163,14 +164,6 @@ fn list_of_groups(key: i16) -> bool {
 
 fn list_of_transactions(key: i16) -> bool {
     matches!(key, 65 | 10)
-}
-
-fn has(layout: &Struct, role: Role, version: i16) -> bool {
-    let here = |f: &&Field| f.versions.contains(version);
-    layout.fields.iter().filter(here).any(|f| {
-        let inside = f.nested().is_some_and(|inner| has(inner, role, version));
-        f.role == role || inside
-    })
 }
 
 fn one<'u>(

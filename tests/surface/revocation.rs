@@ -3,11 +3,12 @@
 //! right, takes those on `live.lost`, and holds what the client learns, and when, against what a
 //! client without the right would be told.
 
+use crate::asks::{POLL, end_offset, init_producer, metadata, produce, produce_code, text};
 use crate::body::{Kind, batch};
-use crate::lab::{http, kordon::Kordon};
+use crate::lab::{kordon::Kordon, wait};
 use crate::revoked::{LIMIT, Revoked};
 use crate::socket::{Seen, Socket, encode, read, request};
-use crate::stage::{Side, Stage, metadata, text};
+use crate::stage::{Side, Stage};
 use crate::tally::Tally;
 use bytes::{BufMut, Bytes, BytesMut};
 use kordon::wire::tree::{Node, StructNode};
@@ -103,23 +104,20 @@ admin: {{bind: \"127.0.0.1:{}\"}}
         Socket::open(&self.kordon.addr)
     }
 
-    fn metric(&self, name: &str) -> f64 {
-        let text = http::ask("GET", &self.kordon.admin, "/metrics").unwrap_or_default();
-        let lines = text.lines().filter(|line| line.starts_with(name));
-        lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+    fn generation(&self) -> f64 {
+        let value = self.kordon.metric("kordon_policy_generation");
+        value.unwrap_or_default()
     }
 
     /// Puts another policy in the place of the file; returns when it is in force, and after how
     /// long.
     fn enforce(&self, names: &str) -> Duration {
         let dir = self.kordon.dir().join("policies");
-        let before = self.metric("kordon_policy_generation");
+        let before = self.generation();
         std::fs::write(dir.join(".new"), policy(names)).unwrap();
         let begun = Instant::now();
         std::fs::rename(dir.join(".new"), dir.join("live.yaml")).unwrap();
-        while self.metric("kordon_policy_generation") <= before {
+        while self.generation() <= before {
             assert!(begun.elapsed() < FORCE_LIMIT, "the policy is not taken");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -148,26 +146,13 @@ admin: {{bind: \"127.0.0.1:{}\"}}
     /// Writes a record past the proxy.
     fn produce(&self, topic: &str) {
         let mut admin = self.stage.admin(Side::Kordon);
-        let answer = admin.call(0, 9, &produce(topic, batch("x", Kind::Plain)));
-        assert_eq!(produced(&answer), 0);
+        let answer = admin.call(0, 9, &produce(topic, &batch("x", Kind::Plain)));
+        assert_eq!(produce_code(&answer), 0);
     }
 
     /// Where a topic ends, as who reads committed records sees it, or another.
     fn end(&self, topic: &str, committed: bool) -> i64 {
-        let mut offsets = request(2);
-        offsets.set_int("ReplicaId", -1);
-        offsets.set_int("IsolationLevel", committed.into());
-        let mut element = offsets.element("Topics");
-        element.set_text("Name", Some(topic));
-        let mut partition = element.element("Partitions");
-        partition
-            .set_int("CurrentLeaderEpoch", -1)
-            .set_int("Timestamp", -1);
-        element.structs_mut("Partitions").push(partition);
-        offsets.structs_mut("Topics").push(element);
-        let mut admin = self.stage.admin(Side::Kordon);
-        let answer = admin.call(2, 7, &offsets);
-        answer.structs("Topics")[0].structs("Partitions")[0].int("Offset")
+        end_offset(&mut self.stage.admin(Side::Kordon), topic, committed)
     }
 
     fn fetch(&self, topics: &[&str], session: (i64, i64), wait_ms: i64) -> StructNode {
@@ -469,18 +454,13 @@ admin: {{bind: \"127.0.0.1:{}\"}}
     /// nor abort, and the broker ends it when its time is over.
     fn transaction(&self, tally: &mut Tally) {
         let mut socket = self.connect();
-        let mut init = request(22);
-        init.set_text("TransactionalId", Some(LOST))
-            .set_int("TransactionTimeoutMs", 2_000);
-        let until = Instant::now() + FORCE_LIMIT;
-        let (id, epoch) = loop {
+        let init = init_producer(LOST, 2_000);
+        let begun = wait::until(FORCE_LIMIT, POLL, || {
             let answer = socket.call(22, 4, &init);
-            if answer.int("ErrorCode") == 0 {
-                break (answer.int("ProducerId"), answer.int("ProducerEpoch"));
-            }
-            assert!(Instant::now() < until, "{answer:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        };
+            let begun = (answer.int("ProducerId"), answer.int("ProducerEpoch"));
+            (answer.int("ErrorCode") == 0).then_some(begun)
+        });
+        let (id, epoch) = begun.expect("a producer");
         let mut add = request(24);
         add.set_text("V3AndBelowTransactionalId", Some(LOST))
             .set_int("V3AndBelowProducerId", id)
@@ -499,17 +479,17 @@ admin: {{bind: \"127.0.0.1:{}\"}}
             format!("AddPartitionsToTxn: {code}")
         });
         let write = |sequence: i32| {
-            let mut write = produce(KEPT, sequenced(id, epoch as i16, sequence));
+            let mut write = produce(KEPT, &sequenced(id, epoch as i16, sequence));
             write.set_text("TransactionalId", Some(LOST));
             write
         };
-        let code = produced(&socket.call(0, 9, &write(0)));
+        let code = produce_code(&socket.call(0, 9, &write(0)));
         tally.check("revocation", code == 0, || {
             format!("in a transaction: {code}")
         });
         let before = self.end(KEPT, false);
         self.enforce(KEPT);
-        let code = produced(&socket.call(0, 9, &write(1)));
+        let code = produce_code(&socket.call(0, 9, &write(1)));
         tally.check("revocation", code == 53, || {
             format!("Produce, lost: {code}")
         });
@@ -561,22 +541,6 @@ fn has_records(answer: &StructNode) -> bool {
     let topics = answer.structs("Responses").iter();
     let mut parts = topics.flat_map(|topic| topic.structs("Partitions"));
     parts.any(|part| part.bytes("Records").is_some_and(|bytes| !bytes.is_empty()))
-}
-
-fn produce(topic: &str, records: Bytes) -> StructNode {
-    let mut produce = request(0);
-    produce.set_int("Acks", -1).set_int("TimeoutMs", 5_000);
-    let mut element = produce.element("TopicData");
-    element.set_text("Name", Some(topic));
-    let mut partition = element.element("PartitionData");
-    partition.set("Records", Node::Bytes(Some(records)));
-    element.structs_mut("PartitionData").push(partition);
-    produce.structs_mut("TopicData").push(element);
-    produce
-}
-
-fn produced(answer: &StructNode) -> i64 {
-    answer.structs("Responses")[0].structs("PartitionResponses")[0].int("ErrorCode")
 }
 
 /// A batch of a transaction.

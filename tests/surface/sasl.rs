@@ -14,7 +14,9 @@ use crate::lab::{
     port,
 };
 use crate::sasl_every;
-use crate::sasl_words::{Conversation, Heard, MECHANISMS, Users, Word};
+use crate::sasl_talk::{Conversation, Heard};
+use crate::sasl_users::Users;
+use crate::sasl_words::{MECHANISMS, Word};
 use crate::tally::Tally;
 use kordon::apis::{self, Phase};
 use std::collections::BTreeMap;

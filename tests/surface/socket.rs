@@ -70,18 +70,21 @@ impl Socket {
     }
 
     /// Authenticates by SASL/PLAIN, the password being the name.
-    pub fn log_in(self, user: &str) -> Socket {
-        let mut socket = self;
+    pub fn log_in(mut self, user: &str) -> Socket {
+        assert_eq!(self.plain(user, user), 0, "authentication of {user}");
+        self
+    }
+
+    /// Authenticates by SASL/PLAIN and gives the error code.
+    pub fn plain(&mut self, user: &str, password: &str) -> i64 {
         let mut handshake = request(17);
         handshake.set_text("Mechanism", Some("PLAIN"));
-        let answer = socket.call(17, 1, &handshake);
+        let answer = self.call(17, 1, &handshake);
         assert_eq!(answer.int("ErrorCode"), 0, "handshake");
         let mut token = request(36);
-        let bytes = format!("\0{user}\0{user}").into_bytes();
+        let bytes = format!("\0{user}\0{password}").into_bytes();
         token.set("AuthBytes", tree::Node::Bytes(Some(bytes.into())));
-        let answer = socket.call(36, 2, &token);
-        assert_eq!(answer.int("ErrorCode"), 0, "authentication of {user}");
-        socket
+        self.call(36, 2, &token).int("ErrorCode")
     }
 
     /// Sends bytes as they are; whether the peer took them.

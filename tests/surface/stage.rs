@@ -6,16 +6,19 @@
 //! strict broker and through Kordon, so both brokers live through the same changes as long as
 //! the decisions agree.
 
-use crate::lab::{kafka::Kafka, kordon::Kordon, port};
+use crate::acl::{self, Acl, CLUSTER, GROUP, OPERATIONS, TOPIC, TRANSACTIONAL_ID};
+use crate::asks::{self, POLL, SETTLE_LIMIT, produce, produce_code, settled};
+use crate::lab::kafka::{Kafka, authorizer, plain_listener};
+use crate::lab::kordon::{Kordon, listener};
+use crate::lab::{port, wait};
+use crate::sides::Ids;
+pub use crate::sides::{SIDES, Side};
 use crate::socket::{Socket, request};
-use kordon::wire::tree::{Node, StructNode};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 /// The version of Kafka on both sides.
 const VERSION: &str = "4.3.0";
-const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Topics that exist on both brokers.
 pub const TOPICS: [&str; 2] = ["in.orders", "out.orders"];
@@ -135,18 +138,6 @@ pub const USERS: [User; 14] = [
     },
 ];
 
-/// Where a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// To the broker with Kafka's authorizer.
-    Strict,
-    /// Through Kordon, to the open broker.
-    Kordon,
-}
-
-/// Both sides.
-pub const SIDES: [Side; 2] = [Side::Strict, Side::Kordon];
-
 /// The whole set-up.
 pub struct Stage {
     /// The broker with ACLs.
@@ -157,7 +148,7 @@ pub struct Stage {
     pub kordon: Kordon,
     sasl: String,
     listeners: BTreeMap<&'static str, String>,
-    ids: HashMap<Side, HashMap<String, [u8; 16]>>,
+    ids: Ids,
 }
 
 impl Stage {
@@ -174,9 +165,9 @@ impl Stage {
                 upstream[0]
             );
             // The first is where the lab looks for a sign of life.
-            listener(&mut text, "lab", own.app, own.app + 1, "nobody");
+            text += &listener("lab", own.app, own.app + 1, "nobody");
             for (user, port) in USERS.iter().zip(&ports) {
-                listener(&mut text, user.name, *port, port + 1, user.name);
+                text += &listener(user.name, *port, port + 1, user.name);
             }
             let admin = own.admin;
             let _ = write!(
@@ -199,7 +190,7 @@ impl Stage {
             kordon,
             sasl: format!("127.0.77.1:{sasl_port}"),
             listeners,
-            ids: HashMap::new(),
+            ids: Ids::default(),
         };
         for side in SIDES {
             stage.prepare(side)?;
@@ -245,261 +236,84 @@ impl Stage {
 
     /// The id of a topic; a made-up one if it does not exist.
     pub fn id(&self, side: Side, topic: &str) -> [u8; 16] {
-        let known = self.ids.get(&side).and_then(|ids| ids.get(topic));
-        known.copied().unwrap_or_else(|| made_up(topic))
+        self.ids.id(side, topic)
     }
 
     /// The topic with that id.
     pub fn topic(&self, side: Side, id: &[u8; 16]) -> Option<&str> {
-        let ids = self.ids.get(&side)?;
-        let found = ids.iter().find(|(_, known)| *known == id);
-        found.map(|(name, _)| name.as_str())
+        self.ids.topic(side, id)
     }
 
     /// Creates topics of one partition where they are missing, and learns their ids.
     pub fn create(&mut self, side: Side, topics: &[&str]) {
-        let mut admin = self.admin(side);
-        let mut create = request(19);
-        for topic in topics {
-            let mut element = create.element("Topics");
-            element.set_text("Name", Some(topic));
-            element
-                .set_int("NumPartitions", 1)
-                .set_int("ReplicationFactor", 1);
-            create.structs_mut("Topics").push(element);
-        }
-        let answer = admin.call(19, 7, &create);
-        for topic in answer.structs("Topics") {
-            let code = topic.int("ErrorCode");
-            assert!(code == 0 || code == 36, "{topic:?}");
-        }
-        // Until the broker's own view has them.
-        let until = Instant::now() + SETTLE_LIMIT;
-        for topic in topics {
-            loop {
-                let answer = admin.call(3, 12, &metadata(topic));
-                let found = &answer.structs("Topics")[0];
-                // The broker is told of a topic a moment before it leads the partition.
-                if found.int("ErrorCode") == 0 && leads(&mut admin, topic) {
-                    let id = found.uuid("TopicId");
-                    let ids = self.ids.entry(side).or_default();
-                    ids.insert((*topic).to_owned(), id);
-                    break;
-                }
-                assert!(Instant::now() < until, "{topic} does not appear");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+        let found = asks::create(&mut self.admin(side), topics);
+        self.ids.of(side).extend(found);
     }
 
     fn prepare(&mut self, side: Side) -> Result<(), String> {
         self.create(side, &TOPICS);
         let mut admin = self.admin(side);
-        let until = Instant::now() + SETTLE_LIMIT;
-        let mut ready = |key: i16, version: i16, request: &StructNode, fine: Fine| {
-            loop {
-                let answer = admin.call(key, version, request);
-                if fine(&answer) {
-                    return Ok(());
-                }
-                if Instant::now() > until {
-                    return Err(format!("not settled: {answer:?}"));
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        };
-        for kind in 0..3 {
-            let mut find = request(10);
-            let key = match kind {
-                2 => "g:AAAAAAAAAAAAAAAAAAAAAQ:0",
-                _ => "in.group",
-            };
-            find.set_int("KeyType", kind);
-            find.array_mut("CoordinatorKeys").push(text(key));
-            ready(10, 6, &find, |a| {
-                a.structs("Coordinators")[0].int("ErrorCode") == 0
-            })?;
-        }
         for topic in TOPICS {
-            let mut produce = request(0);
-            produce.set_int("Acks", -1).set_int("TimeoutMs", 5000);
-            let mut element = produce.element("TopicData");
-            element.set_text("Name", Some(topic));
-            let mut partition = element.element("PartitionData");
             let records = crate::body::batch(topic, crate::body::Kind::Plain);
-            partition.set("Records", Node::Bytes(Some(records)));
-            element.structs_mut("PartitionData").push(partition);
-            produce.structs_mut("TopicData").push(element);
-            ready(0, 9, &produce, |a| {
-                a.structs("Responses")[0].structs("PartitionResponses")[0].int("ErrorCode") == 0
-            })?;
+            let write = produce(topic, &records);
+            settled(&mut admin, 0, 9, &write, |a| produce_code(a) == 0)?;
         }
-        for group in GROUPS {
-            let mut commit = request(8);
-            commit.set_text("GroupId", Some(group));
-            for topic in TOPICS {
-                let mut element = commit.element("Topics");
-                element.set_text("Name", Some(topic));
-                let mut partition = element.element("Partitions");
-                partition.set_int("CommittedOffset", 1);
-                element.structs_mut("Partitions").push(partition);
-                commit.structs_mut("Topics").push(element);
-            }
-            ready(8, 9, &commit, |a| {
-                a.structs("Topics")[0].structs("Partitions")[0].int("ErrorCode") == 0
-            })?;
-        }
-        let mut init = request(22);
-        init.set_text("TransactionalId", Some("in.warm"));
-        init.set_int("TransactionTimeoutMs", 60_000);
-        ready(22, 5, &init, |a| a.int("ErrorCode") == 0)
+        asks::warm(&mut admin, &GROUPS, &TOPICS, ("in.warm", 60_000))
     }
 
     /// Writes the users' ACLs to the strict broker.
     fn grant(&self) {
         let mut create = request(30);
-        let mut count = 0;
-        for user in &USERS {
-            for (allow, operation, on) in user.rules {
-                for (kind, pattern, name) in resources(*on) {
-                    let mut element = create.element("Creations");
-                    element
-                        .set_int("ResourceType", kind)
-                        .set_text("ResourceName", Some(name))
-                        .set_int("ResourcePatternType", pattern)
-                        .set_text("Principal", Some(&format!("User:{}", user.name)))
-                        .set_text("Host", Some("*"))
-                        .set_int("Operation", operation_code(operation))
-                        .set_int("PermissionType", if *allow { 3 } else { 2 });
-                    create.structs_mut("Creations").push(element);
-                    count += 1;
-                }
-            }
-        }
+        let acls: Vec<Acl> = USERS.iter().flat_map(acls).collect();
+        acls.iter().for_each(|acl| acl.add_to(&mut create));
         let mut admin = self.admin(Side::Strict);
         let answer = admin.call(30, 3, &create);
         for result in answer.structs("Results") {
             assert_eq!(result.int("ErrorCode"), 0, "{result:?}");
         }
-        let mut describe = request(29);
-        describe
-            .set_int("ResourceTypeFilter", 1)
-            .set_int("PatternTypeFilter", 1)
-            .set_int("Operation", 1)
-            .set_int("PermissionType", 1)
-            .set_text("ResourceNameFilter", None)
-            .set_text("PrincipalFilter", None)
-            .set_text("HostFilter", None);
-        let until = Instant::now() + SETTLE_LIMIT;
-        loop {
-            let answer = admin.call(29, 3, &describe);
-            let acls = answer.structs("Resources").iter();
-            let found: usize = acls.map(|r| r.structs("Acls").len()).sum();
-            if found == count {
-                return;
-            }
-            assert!(Instant::now() < until, "{found} of {count} ACLs");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut found = 0;
+        let all = wait::until(SETTLE_LIMIT, POLL, || {
+            found = acl::count(&admin.call(29, 3, &acl::every()));
+            (found == acls.len()).then_some(())
+        });
+        assert!(all.is_some(), "{found} of {} ACLs", acls.len());
     }
-}
-
-/// Whether the broker answers for partition 0.
-fn leads(admin: &mut Socket, topic: &str) -> bool {
-    let mut offsets = request(2);
-    offsets.set_int("ReplicaId", -1);
-    let mut element = offsets.element("Topics");
-    element.set_text("Name", Some(topic));
-    let mut partition = element.element("Partitions");
-    partition
-        .set_int("CurrentLeaderEpoch", -1)
-        .set_int("Timestamp", -1);
-    element.structs_mut("Partitions").push(partition);
-    offsets.structs_mut("Topics").push(element);
-    let answer = admin.call(2, 7, &offsets);
-    answer.structs("Topics")[0].structs("Partitions")[0].int("ErrorCode") == 0
-}
-
-type Fine = fn(&StructNode) -> bool;
-
-/// A Metadata request for one topic, creating nothing.
-pub fn metadata(topic: &str) -> StructNode {
-    let mut metadata = request(3);
-    metadata.set_int("AllowAutoTopicCreation", 0);
-    let mut element = metadata.element("Topics");
-    element.set_text("Name", Some(topic));
-    metadata.structs_mut("Topics").push(element);
-    metadata
-}
-
-/// A string value.
-pub fn text(text: &str) -> Node {
-    Node::Bytes(Some(text.as_bytes().to_vec().into()))
-}
-
-fn made_up(topic: &str) -> [u8; 16] {
-    let mut id = [7; 16];
-    for (slot, byte) in id.iter_mut().zip(topic.bytes()) {
-        *slot = byte;
-    }
-    id
-}
-
-fn listener(out: &mut String, name: &str, port: u16, broker: u16, user: &str) {
-    let _ = write!(
-        out,
-        "  - name: {name}
-    bind: 127.0.0.1:{port}
-    advertise: {{host: localhost, ports: {broker}-{broker}}}
-    identity: {{static: \"User:{user}\"}}
-"
-    );
 }
 
 fn policies() -> String {
     let mut out = String::new();
     for user in USERS.iter().filter(|user| !user.rules.is_empty()) {
-        let _ = write!(
-            out,
-            "---
-apiVersion: kordon/v1
-kind: AccessPolicy
-metadata: {{name: {name}}}
-spec:
-  principals: [\"User:{name}\"]
-  rules:
-",
-            name = user.name
-        );
-        for (allow, operation, on) in user.rules {
-            let verb = if *allow { "allow" } else { "deny" };
-            for (kind, pattern, name) in resources(*on) {
-                let star = if pattern == PREFIXED { "*" } else { "" };
-                let target = match kind {
-                    TOPIC => format!("topics: [\"{name}{star}\"]"),
-                    GROUP => format!("groups: [\"{name}{star}\"]"),
-                    TRANSACTIONAL_ID => format!("transactionalIds: [\"{name}{star}\"]"),
-                    _ => "cluster: true".to_owned(),
-                };
-                let _ = writeln!(out, "    - {{{verb}: [{operation}], {target}}}");
-            }
-        }
+        acl::policy(&mut out, user.name, user.name, "*");
+        out.extend(acls(user).iter().map(Acl::rule));
     }
     out
 }
 
-const TOPIC: i64 = 2;
-const GROUP: i64 = 3;
-const CLUSTER: i64 = 4;
-const TRANSACTIONAL_ID: i64 = 5;
-const LITERAL: i64 = 3;
-const PREFIXED: i64 = 4;
+/// The ACLs of a user; a rule about several kinds of names is several.
+fn acls(user: &'static User) -> Vec<Acl<'static>> {
+    let mut acls = Vec::new();
+    for (allow, operation, on) in user.rules {
+        let operation = OPERATIONS.iter().position(|o| o == operation).unwrap() as i64 + 2;
+        for (kind, prefixed, name) in resources(*on) {
+            acls.push(Acl {
+                allow: *allow,
+                user: user.name,
+                host: "*",
+                operation,
+                kind,
+                prefixed,
+                name,
+            });
+        }
+    }
+    acls
+}
 
-/// Resource type, pattern type and name of the ACLs for a rule.
-fn resources(on: On) -> Vec<(i64, i64, &'static str)> {
+/// Resource type, whether the name is a prefix, and the name of the ACLs for a rule.
+fn resources(on: On) -> Vec<(i64, bool, &'static str)> {
     let named = |kind, prefix: &'static str| match prefix {
-        "" => (kind, LITERAL, "*"),
-        prefix => (kind, PREFIXED, prefix),
+        "" => (kind, false, "*"),
+        prefix => (kind, true, prefix),
     };
     match on {
         On::Names(prefix) => [TOPIC, GROUP, TRANSACTIONAL_ID]
@@ -507,26 +321,9 @@ fn resources(on: On) -> Vec<(i64, i64, &'static str)> {
             .to_vec(),
         On::Topics(prefix) => vec![named(TOPIC, prefix)],
         On::Groups(prefix) => vec![named(GROUP, prefix)],
-        On::Topic(name) => vec![(TOPIC, LITERAL, name)],
-        On::Cluster => vec![(CLUSTER, LITERAL, "kafka-cluster")],
+        On::Topic(name) => vec![(TOPIC, false, name)],
+        On::Cluster => vec![(CLUSTER, false, "kafka-cluster")],
     }
-}
-
-fn operation_code(name: &str) -> i64 {
-    let names = [
-        "All",
-        "Read",
-        "Write",
-        "Create",
-        "Delete",
-        "Alter",
-        "Describe",
-        "ClusterAction",
-        "DescribeConfigs",
-        "AlterConfigs",
-        "IdempotentWrite",
-    ];
-    names.iter().position(|n| *n == name).unwrap() as i64 + 2
 }
 
 /// What both brokers share beyond the lab's own properties.
@@ -534,22 +331,7 @@ const SHARED: &str = "group.max.session.timeout.ms=1800000
 transaction.partition.verification.enable=true
 ";
 
-const LOGIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
-
 fn strict_properties(sasl: u16) -> String {
-    let users: String = USERS
-        .iter()
-        .map(|user| format!("user_{0}=\"{0}\" ", user.name))
-        .collect();
-    format!(
-        "{SHARED}
-listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl},CONTROLLER://$HOST:$CONTROLLER
-advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config={LOGIN} required {users};
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
-"
-    )
+    let plain = plain_listener(sasl, USERS.map(|user| (user.name, user.name)));
+    format!("{SHARED}{plain}{}", authorizer(&[]))
 }

@@ -3,6 +3,7 @@
 
 use crate::body::{self, Names};
 use crate::compare::{comparable, differences};
+use crate::lab::relay::needles;
 use crate::socket::{Seen, Socket, encode, frame, read};
 use crate::stage::{SIDES, Side, Stage};
 use crate::tally::Tally;
@@ -206,18 +207,4 @@ fn one(
     if apis::lookup(key).is_some_and(|api| matches!(api.phase, Phase::Retired)) {
         tally.fail("answered", label);
     }
-}
-
-/// Bytes that no answer may hold: the upstream's host and port as text, its port as a number
-/// behind the host that stands for it.
-pub fn needles(upstream: &[String]) -> Vec<Vec<u8>> {
-    let mut needles = Vec::new();
-    for addr in upstream {
-        let (host, port) = addr.rsplit_once(':').unwrap();
-        let number: i32 = port.parse().unwrap();
-        needles.push(host.as_bytes().to_vec());
-        needles.push(format!(":{port}").into_bytes());
-        needles.push([b"localhost".as_slice(), &number.to_be_bytes()].concat());
-    }
-    needles
 }

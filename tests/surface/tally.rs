@@ -1,6 +1,8 @@
 //! Counts, failures, and which of the accepted differences were met.
 
+use crate::lab::part;
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 
 /// The test that counts.
 const TEST: &str = env!("CARGO_CRATE_NAME");
@@ -54,8 +56,15 @@ impl Tally {
         self.skipped.push(what.to_owned());
     }
 
-    /// Prints everything; whether all is well.
-    pub fn finish(&self, all_required: bool) -> bool {
+    /// Prints everything; how the process ends.
+    pub fn exit(&self) -> ExitCode {
+        match self.finish(part::all_required()) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
+    }
+
+    fn finish(&self, all_required: bool) -> bool {
         for (reason, count) in &self.accepted {
             println!("{TEST}: {count} accepted: {reason}");
         }

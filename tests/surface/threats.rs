@@ -1,12 +1,13 @@
 //! Ways past the rules, by their numbers in the project's list of threats, over bare sockets and
 //! beside a real broker with the same rules where there is one to compare with.
 
+use crate::asks::{self, fetch, fetch_code, metadata, produce_code, text};
 use crate::body::{self, Kind, Names, batch};
 use crate::compare::{comparable, differences, show};
 use crate::lab::kafka::Kafka;
 use crate::lab::kordon::Kordon;
 use crate::socket::{CLIENT_ID, Seen, Socket, encode, frame, read, request};
-use crate::stage::{ALL, NONE, SIDES, Side, Stage, metadata};
+use crate::stage::{ALL, NONE, SIDES, Side, Stage};
 use crate::tally::Tally;
 use kordon::apis::{self, Phase, layout};
 use kordon::wire::layout::{Role, Struct};
@@ -43,12 +44,7 @@ pub fn run(stage: &mut Stage, tally: &mut Tally) {
 }
 
 fn named(topic: &str) -> Names {
-    Names {
-        topics: vec![topic.into()],
-        groups: vec!["in.group".into()],
-        transactions: vec!["in.warm".into()],
-        ..Names::default()
-    }
+    Names::of(topic, "in.group", "in.warm")
 }
 
 /// The same request to both sides; fails unless the answers agree, and gives Kordon's.
@@ -189,9 +185,7 @@ fn t02_made_anew_as_at_a_broker(stage: &mut Stage, tally: &mut Tally) {
         });
         for side in SIDES {
             let mut delete = request(20);
-            delete
-                .array_mut("TopicNames")
-                .push(crate::stage::text(topic));
+            delete.array_mut("TopicNames").push(text(topic));
             delete.set_int("TimeoutMs", 5000);
             stage.admin(side).call(20, 5, &delete);
             let until = Instant::now() + Duration::from_secs(10);
@@ -221,13 +215,6 @@ fn t02_made_anew_as_at_a_broker(stage: &mut Stage, tally: &mut Tally) {
         tally.check("t02", old_again[1] != 0, || {
             format!("{topic}, by its old id: {old_again:?}")
         });
-    }
-}
-
-fn fetch_code(answer: &StructNode) -> i64 {
-    match answer.structs("Responses") {
-        [topic, ..] => topic.structs("Partitions")[0].int("ErrorCode"),
-        [] => answer.int("ErrorCode"),
     }
 }
 
@@ -262,18 +249,6 @@ fn t03_t04_t11_keys_and_versions_end_the_connection(stage: &Stage, tally: &mut T
             });
         }
     }
-}
-
-fn fetch(stage: &Stage, topics: &[&str], version: i16, session: (i64, i64)) -> StructNode {
-    let names = Names {
-        topics: topics.iter().map(|t| (*t).to_owned()).collect(),
-        ..Names::default()
-    };
-    let mut request = body::request(stage, Side::Kordon, 1, version, &names);
-    request
-        .set_int("SessionId", session.0)
-        .set_int("SessionEpoch", session.1);
-    request
 }
 
 /// t08: a fetch session belongs to who opened it.
@@ -399,20 +374,9 @@ fn t10_replicas_at_every_version(stage: &Stage, tally: &mut Tally) {
 }
 
 fn produce(topic: &str, transactional_id: Option<&str>, kind: Kind) -> StructNode {
-    let mut produce = request(0);
+    let mut produce = asks::produce(topic, &batch("event", kind));
     produce.set_text("TransactionalId", transactional_id);
-    produce.set_int("Acks", -1).set_int("TimeoutMs", 2000);
-    let mut element = produce.element("TopicData");
-    element.set_text("Name", Some(topic));
-    let mut partition = element.element("PartitionData");
-    partition.set("Records", Node::Bytes(Some(batch("event", kind))));
-    element.structs_mut("PartitionData").push(partition);
-    produce.structs_mut("TopicData").push(element);
     produce
-}
-
-fn produce_code(answer: &StructNode) -> i64 {
-    answer.structs("Responses")[0].structs("PartitionResponses")[0].int("ErrorCode")
 }
 
 /// t13: the client id that a broker lets write internal topics has no meaning here.
@@ -454,7 +418,7 @@ fn t15_the_same_bytes_at_every_version(stage: &Stage, tally: &mut Tally) {
             if api.has_topic_ids(version) && api.key != 3 {
                 continue; // By id, unknown ones are told apart at a broker too.
             }
-            if !names_topics(body, version) && !matches!(api.key, 32 | 33 | 44) {
+            if !body::names(body, Role::TopicName, version) && !matches!(api.key, 32 | 33 | 44) {
                 continue;
             }
             for user in [NONE, "prefix", "cluster", "create", "deny"] {
@@ -483,12 +447,6 @@ fn t15_the_same_bytes_at_every_version(stage: &Stage, tally: &mut Tally) {
         }
     }
     tally.check("t15", cases > 200, || format!("{cases} cases only"));
-}
-
-fn names_topics(layout: &Struct, version: i16) -> bool {
-    let fields = layout.fields.iter();
-    let mut here = fields.filter(|f| f.versions.contains(version));
-    here.any(|f| f.role == Role::TopicName || f.nested().is_some_and(|n| names_topics(n, version)))
 }
 
 /// t21: the transactional bit and the transactional id disagree, both ways; a group that is not

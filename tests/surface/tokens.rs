@@ -3,8 +3,8 @@
 //! and see them; through the proxy nobody can, whatever is asked by whom under whichever rules.
 
 use crate::compare::show;
-use crate::lab::kafka::Kafka;
-use crate::lab::kordon::{Kordon, Ports};
+use crate::lab::kafka::{Kafka, plain_listener};
+use crate::lab::kordon::{Kordon, Ports, listener};
 use crate::lab::port;
 use crate::socket::{Socket, request};
 use crate::tally::Tally;
@@ -18,7 +18,6 @@ const DESCRIBE: i16 = 41;
 const DISABLED: i64 = 61;
 /// As whom the proxy is known to the broker.
 const PROXY: &str = "proxy";
-const LOGIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
 
 /// Everything for `all` and `boss`, nothing for `none`.
 const POLICY: &str = "apiVersion: kordon/v1
@@ -47,7 +46,7 @@ pub fn t40(tally: &mut Tally) -> Result<(), String> {
     for authorization in ["{superUsers: [\"User:boss\"]}", "off"] {
         let kordon = proxy(&broker, authorization)?;
         for user in ["all", "boss", "none"] {
-            let at = listener(&kordon, user);
+            let at = address(&kordon, user);
             for (key, what, asked) in questions(&hmac) {
                 let versions = lookup(key).unwrap().versions;
                 for version in versions.min..=versions.max {
@@ -167,15 +166,7 @@ listeners:
         );
         // The listener has more ports than it needs: two for each user.
         for (at, user) in (0..).step_by(2).zip(["all", "boss", "none"]) {
-            text += &format!(
-                "  - name: {user}
-    bind: 127.0.0.1:{}
-    advertise: {{host: localhost, ports: {1}-{1}}}
-    identity: {{static: \"User:{user}\"}}
-",
-                ports.app + at,
-                ports.app + at + 1,
-            );
+            text += &listener(user, ports.app + at, ports.app + at + 1, user);
         }
         text
     };
@@ -183,19 +174,12 @@ listeners:
     Kordon::start("127.0.0.1", config, &files)
 }
 
-fn listener(kordon: &Kordon, user: &str) -> String {
+fn address(kordon: &Kordon, user: &str) -> String {
     let at = ["all", "boss", "none"].iter().position(|u| *u == user);
     format!("127.0.0.1:{}", kordon.first_port + 2 * at.unwrap() as u16)
 }
 
 fn properties(sasl: u16) -> String {
-    format!(
-        "listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl},CONTROLLER://$HOST:$CONTROLLER
-advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config={LOGIN} required user_{PROXY}=\"{PROXY}\";
-delegation.token.secret.key=a-secret-of-this-test
-"
-    )
+    let plain = plain_listener(sasl, [(PROXY, PROXY)]);
+    format!("{plain}delegation.token.secret.key=a-secret-of-this-test\n")
 }

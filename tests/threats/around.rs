@@ -1,13 +1,11 @@
 //! Ways around Kordon: names with stars, the broker's own door, the admin endpoint, the pod, tokens
 //! of the brokers.
 
+use crate::asks::{fetch_code, metadata, produce, produce_code};
 use crate::body::{self, Kind, Names, batch};
 use crate::lab::{http, part};
 use crate::socket::{Seen, Socket, encode, request};
-use crate::stage::{
-    APP, PASSWORD, Side, Stage, answer, bearer, fetch_code, handshake, holds, metadata, plain,
-    produce, produce_code,
-};
+use crate::stage::{APP, PASSWORD, Side, Stage, answer, bearer, handshake, holds};
 use kordon::wire::tree::StructNode;
 use std::process::Command;
 
@@ -70,13 +68,13 @@ pub fn t35_the_broker_lets_only_the_sidecar_in(stage: &mut Stage) {
         ("attacker", "attacker"),
     ] {
         assert_eq!(
-            plain(&mut Socket::open(&stage.sasl), user, password),
+            Socket::open(&stage.sasl).plain(user, password),
             58,
             "{user}"
         );
     }
     let mut app = Socket::open(&stage.sasl);
-    assert_eq!(plain(&mut app, APP, APP), 0);
+    assert_eq!(app.plain(APP, APP), 0);
     assert_ne!(fetch_code(&app.call(1, 12, &ask)), 0);
     let event = batch("event", Kind::Plain);
     assert_eq!(

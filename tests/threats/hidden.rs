@@ -1,14 +1,12 @@
 //! What one may not see: topics by their ids, names that exist, addresses of brokers, groups and
 //! transactions of others.
 
+use crate::asks::{commit, committed, fetch_code, metadata, produce, produce_code, text};
 use crate::body::{self, Kind, Names, batch};
 use crate::socket::{Seen, Socket, encode, read, request};
-use crate::stage::{
-    SECRET, Side, Stage, answer, both, fetch_code, holds, metadata, produce, produce_code, text,
-    until,
-};
+use crate::stage::{SECRET, Side, Stage, answer, both, holds, until};
 use kordon::apis::{self, Api, Phase};
-use kordon::wire::layout::{Role, Struct};
+use kordon::wire::layout::Role;
 use kordon::wire::tree::{Node, StructNode};
 
 const FORBIDDEN: i64 = 29;
@@ -20,18 +18,9 @@ fn clients() -> impl Iterator<Item = &'static Api> {
     table.filter(|api| api.phase == Phase::Client)
 }
 
-fn named(topic: &str, group: &str, transaction: &str) -> Names {
-    Names {
-        topics: vec![topic.into()],
-        groups: vec![group.into()],
-        transactions: vec![transaction.into()],
-        ..Names::default()
-    }
-}
-
 /// A request that names one topic by an id, and by nothing else.
 fn by_id(stage: &Stage, (key, version): (i16, i16), id: [u8; 16]) -> StructNode {
-    let mut names = named("a.own", "a.group", "a.txn");
+    let mut names = Names::of("a.own", "a.group", "a.txn");
     names.by_id = true;
     let mut request = body::request(stage, Side::Kordon, key, version, &names);
     let topics = ["Topics", "TopicData", "TopicPartitions"];
@@ -175,23 +164,9 @@ pub fn t02_offsets_of_a_new_topic_are_its_readers(stage: &mut Stage) {
     let mut attacker = stage.client("attacker");
     for topics in [["a.made", "v.made"], ["a.made2", "v.made2"]] {
         stage.create(&topics);
-        let mut commit = request(8);
-        commit.set_text("GroupId", Some("a.group"));
-        for topic in topics {
-            let mut element = commit.element("Topics");
-            element.set_text("Name", Some(topic));
-            let mut partition = element.element("Partitions");
-            partition.set_int("CommittedOffset", 1);
-            element.structs_mut("Partitions").push(partition);
-            commit.structs_mut("Topics").push(element);
-        }
+        let commit = commit("a.group", &topics);
         let mut harness = stage.harness();
-        until(|| {
-            let answer = harness.call(8, 9, &commit);
-            let mut topics = answer.structs("Topics").iter();
-            let fine = topics.all(|t| t.structs("Partitions")[0].int("ErrorCode") == 0);
-            fine.then_some(())
-        });
+        until(|| committed(&harness.call(8, 9, &commit)).then_some(()));
         let mut ask = offset_fetch([0; 16]);
         ask.structs_mut("Groups")[0].set("Topics", Node::Structs(None));
         let ids = |socket: &mut Socket| -> Vec<[u8; 16]> {
@@ -306,7 +281,7 @@ pub fn t15_what_is_forbidden_looks_like_what_is_missing(stage: &mut Stage) {
     assert!(!stage.topics().contains(&ABSENT.to_owned()));
     let same = |socket: &mut dyn FnMut() -> Socket, key: i16, version: i16| {
         let texts = [THERE, ABSENT].map(|topic| {
-            let names = named(topic, "a.group", "a.txn");
+            let names = Names::of(topic, "a.group", "a.txn");
             let ask = body::request(stage, Side::Kordon, key, version, &names);
             let bytes = answer(&mut socket(), key, version, &ask);
             bytes.map(|b| b.escape_ascii().to_string().replace(topic, "TOPIC"))
@@ -323,7 +298,10 @@ pub fn t15_what_is_forbidden_looks_like_what_is_missing(stage: &mut Stage) {
         for version in [api.versions.min, api.versions.max] {
             // By id, unknown ones are told apart at a broker too.
             let by_id = api.has_topic_ids(version) && api.key != 3;
-            if by_id || !(names_topics(layout, version) || matches!(api.key, 32 | 33 | 44)) {
+            if by_id
+                || !(body::names(layout, Role::TopicName, version)
+                    || matches!(api.key, 32 | 33 | 44))
+            {
                 continue;
             }
             asked += 1;
@@ -342,15 +320,6 @@ pub fn t15_what_is_forbidden_looks_like_what_is_missing(stage: &mut Stage) {
     let describe = 1 << 8;
     assert_ne!(bits(stage.direct()), describe);
     assert_eq!(bits(stage.client("attacker")), describe);
-}
-
-fn names_topics(layout: &Struct, version: i16) -> bool {
-    let mut fields = layout
-        .fields
-        .iter()
-        .filter(|f| f.versions.contains(version));
-    fields
-        .any(|f| f.role == Role::TopicName || f.nested().is_some_and(|n| names_topics(n, version)))
 }
 
 /// Row 16. Every API at every version, asked by who may do everything.
@@ -402,7 +371,7 @@ fn asks(stage: &Stage, key: i16, version: i16) -> Vec<StructNode> {
         let names = Names {
             kind,
             all,
-            ..named("t.scan", "t.group", "t.txn")
+            ..Names::of("t.scan", "t.group", "t.txn")
         };
         let mut ask = body::request(stage, Side::Kordon, key, version, &names);
         match key {
@@ -516,7 +485,7 @@ pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
     // Nothing of the victim's is named: whatever comes of it, the broker has told.
     let names = Names {
         all: true,
-        ..named("a.own", "a.group", "a.txn")
+        ..Names::of("a.own", "a.group", "a.txn")
     };
     let mut asks = Vec::new();
     for api in clients().filter(|api| api.key != 20) {
@@ -560,7 +529,7 @@ pub fn t18_lists_and_descriptions_show_ones_own(stage: &mut Stage) {
         let api = apis::lookup(key).unwrap();
         for version in [api.versions.min, api.versions.max] {
             let texts = [("v.group", "v.txn"), ("v.grouq", "v.txm")].map(|(group, transaction)| {
-                let mut names = named("v.secret", group, transaction);
+                let mut names = Names::of("v.secret", group, transaction);
                 names.kind = i64::from(key == 10 && version % 2 == 1);
                 let ask = body::request(stage, Side::Kordon, key, version, &names);
                 let bytes = answer(&mut stage.client("attacker"), key, version, &ask);

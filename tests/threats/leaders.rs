@@ -1,10 +1,11 @@
 //! Leaders that move: two brokers of their own.
 
+use crate::asks::{metadata, produce};
 use crate::body::{Kind, batch};
 use crate::lab::kafka::Kafka;
 use crate::lab::kordon::{BROKER_PORTS, IN_FRONT, Kordon};
 use crate::socket::{Socket, request};
-use crate::stage::{Stage, both, holds, metadata, produce, until};
+use crate::stage::{Stage, both, holds, until};
 use kordon::wire::tree::{Node, StructNode};
 
 const TOPIC: &str = "moved";

@@ -9,6 +9,9 @@
 mod lab;
 
 #[allow(dead_code)]
+#[path = "../surface/asks.rs"]
+mod asks;
+#[allow(dead_code)]
 #[path = "../surface/body.rs"]
 mod body;
 #[allow(dead_code)]
@@ -112,18 +115,18 @@ fn main() -> ExitCode {
     part::set_up();
     if let Err(reason) = part::ready("kafka-4.3.0") {
         tally.skip("everything", &reason);
-        return exit(&tally);
+        return tally.exit();
     }
     let from = Instant::now();
     let mut stage = match catch_unwind(Stage::start) {
         Ok(Ok(stage)) => stage,
         Ok(Err(why)) => {
             tally.fail("set-up", why);
-            return exit(&tally);
+            return tally.exit();
         }
         Err(_) => {
             tally.fail("set-up", "see the message above".to_owned());
-            return exit(&tally);
+            return tally.exit();
         }
     };
     println!("threats: set up in {} s", from.elapsed().as_secs());
@@ -138,12 +141,5 @@ fn main() -> ExitCode {
     }
     let alive = stage.kordon.runs();
     tally.check("process", alive, || stage.kordon.log(40));
-    exit(&tally)
-}
-
-fn exit(tally: &Tally) -> ExitCode {
-    match tally.finish(part::all_required()) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    tally.exit()
 }

@@ -1,12 +1,10 @@
 //! The protocol itself: keys, versions, who speaks before and after authenticating, replicas and
 //! brokers that are none, lengths.
 
+use crate::asks::{creation, fetch_code, produce, produce_code, text};
 use crate::body::{self, Kind, Names, batch};
 use crate::socket::{CLIENT_ID, Seen, Socket, encode, frame, read, request};
-use crate::stage::{
-    Side, Stage, answer, bearer, bearer_of, fetch_code, framed, handshake, holds, produce,
-    produce_code, text,
-};
+use crate::stage::{Side, Stage, answer, bearer, bearer_of, framed, handshake, holds};
 use bytes::{BufMut, Bytes, BytesMut};
 use kordon::apis::{self, Phase};
 use kordon::wire::header::RequestHeader;
@@ -22,12 +20,7 @@ fn plain_batch() -> Bytes {
 }
 
 fn names() -> Names {
-    Names {
-        topics: vec!["v.secret".into()],
-        groups: vec!["v.group".into()],
-        transactions: vec!["v.txn".into()],
-        ..Names::default()
-    }
+    Names::of("v.secret", "v.group", "v.txn")
 }
 
 fn fetch(stage: &Stage, topic: &str, version: i16) -> StructNode {
@@ -353,16 +346,7 @@ pub fn t11_apis_of_brokers_are_not_for_clients(stage: &mut Stage) {
 
 /// Row 12. A controller does what an envelope says in another's name.
 pub fn t12_no_envelope_says_who_somebody_is(stage: &mut Stage) {
-    let make = |topic: &str| {
-        let mut create = request(19);
-        let mut element = create.element("Topics");
-        element.set_text("Name", Some(topic));
-        element
-            .set_int("NumPartitions", 1)
-            .set_int("ReplicationFactor", 1);
-        create.structs_mut("Topics").push(element);
-        envelope("sidecar", &create)
-    };
+    let make = |topic: &str| envelope("sidecar", &creation(&[topic]));
     // The lab's controller stands at the next port.
     let broker = stage.kafka.bootstrap();
     let (host, port) = broker.rsplit_once(':').unwrap();

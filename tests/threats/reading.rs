@@ -1,10 +1,9 @@
 //! Reading: fetch sessions, idle consumers, groups, subscriptions by regular expression.
 
-use crate::body::{self, Kind, Names, batch};
+use crate::asks::{fetch, fetch_code, produce, produce_code, text};
+use crate::body::{Kind, batch};
 use crate::socket::{Socket, request};
-use crate::stage::{
-    LEAVER, SECRET, Side, Stage, both, fetch_code, holds, produce, produce_code, text, until,
-};
+use crate::stage::{LEAVER, SECRET, Side, Stage, both, holds, until};
 use kordon::wire::tree::{Node, StructNode};
 use std::time::{Duration, Instant};
 
@@ -13,19 +12,7 @@ const GROUP_FORBIDDEN: i64 = 30;
 const MEMBER_ID_REQUIRED: i64 = 79;
 const NO_SESSION: i64 = 70;
 
-fn fetch(stage: &Stage, topics: &[&str], version: i16, session: (i64, i64)) -> StructNode {
-    let names = Names {
-        topics: topics.iter().map(|t| (*t).to_owned()).collect(),
-        ..Names::default()
-    };
-    let mut request = body::request(stage, Side::Kordon, 1, version, &names);
-    request
-        .set_int("SessionId", session.0)
-        .set_int("SessionEpoch", session.1);
-    request
-}
-
-/// The same from an offset.
+/// A Fetch request from an offset.
 fn from(mut fetch: StructNode, offset: i64) -> StructNode {
     for topic in fetch.structs_mut("Topics") {
         topic.structs_mut("Partitions")[0].set_int("FetchOffset", offset);

@@ -5,23 +5,22 @@
 //! A test shows what an attack does with that identity at the broker itself (`direct`), then that
 //! it does nothing through Kordon.
 
-use crate::lab::kafka::Kafka;
-use crate::lab::kordon::{BROKER_PORTS, Kordon, Ports};
-use crate::lab::port;
+use crate::asks::{
+    self, POLL, SETTLE_LIMIT, commit, committed, end_offset, find, found, init_producer, produce,
+    produce_code, text,
+};
+use crate::lab::kafka::{Kafka, authorizer, plain_listener};
+use crate::lab::kordon::{BROKER_PORTS, Kordon, Ports, listener};
+use crate::lab::{port, wait};
 use crate::signer::Signer;
 use crate::socket::{CLIENT_ID, Seen, Socket, encode, frame, read, request};
 use bytes::Bytes;
 use kordon::wire::tree::{Node, StructNode};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 const VERSION: &str = "4.3.0";
-/// How long a broker may take to do what it was told.
-pub const SETTLE_LIMIT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(20);
 /// The name and the password under which Kordon goes to the broker.
 const SIDECAR: &str = "sidecar";
 /// Its password, which nobody else may ever see.
@@ -122,7 +121,7 @@ impl Stage {
     /// worth if nobody stood in the way.
     pub fn direct(&self) -> Socket {
         let mut socket = Socket::open(&self.sasl);
-        assert_eq!(plain(&mut socket, SIDECAR, PASSWORD), 0);
+        assert_eq!(socket.plain(SIDECAR, PASSWORD), 0);
         socket
     }
 
@@ -143,29 +142,8 @@ impl Stage {
 
     /// Creates topics of one partition where they are missing, and learns their ids.
     pub fn create(&mut self, topics: &[&str]) {
-        let mut harness = self.harness();
-        let mut create = request(19);
-        for topic in topics {
-            let mut element = create.element("Topics");
-            element.set_text("Name", Some(topic));
-            element
-                .set_int("NumPartitions", 1)
-                .set_int("ReplicationFactor", 1);
-            create.structs_mut("Topics").push(element);
-        }
-        for topic in harness.call(19, 7, &create).structs("Topics") {
-            let code = topic.int("ErrorCode");
-            assert!(code == 0 || code == 36, "{topic:?}");
-        }
-        for topic in topics {
-            let found = until(|| {
-                let answer = harness.call(3, 12, &metadata(topic));
-                let found = &answer.structs("Topics")[0];
-                let there = found.int("ErrorCode") == 0 && end_offset(&mut harness, topic) >= 0;
-                there.then(|| found.uuid("TopicId"))
-            });
-            self.ids.insert((*topic).to_owned(), found);
-        }
+        let found = asks::create(&mut self.harness(), topics);
+        self.ids.extend(found);
     }
 
     /// Deletes a topic and waits until the broker knows it no more.
@@ -192,7 +170,7 @@ impl Stage {
 
     /// The offset of the next record of a topic, asked at the broker.
     pub fn end(&self, topic: &str) -> i64 {
-        end_offset(&mut self.harness(), topic)
+        end_offset(&mut self.harness(), topic, false)
     }
 
     /// Replaces a policy file and waits until Kordon has taken it: `done` asks for its effect.
@@ -207,54 +185,24 @@ impl Stage {
     fn warm(&self) {
         let mut harness = self.harness();
         for (kind, key) in [(0, "v.group"), (1, "v.txn")] {
-            let mut find = request(10);
-            find.set_int("KeyType", kind);
-            find.array_mut("CoordinatorKeys").push(text(key));
-            until(|| {
-                let answer = harness.call(10, 6, &find);
-                (answer.structs("Coordinators")[0].int("ErrorCode") == 0).then_some(())
-            });
+            until(|| found(&harness.call(10, 6, &find(kind, key))).then_some(()));
         }
         let mut victim = self.client("victim");
         let secret = crate::body::batch(SECRET, crate::body::Kind::Plain);
         until(|| {
             (produce_code(&victim.call(0, 9, &produce("v.secret", &secret))) == 0).then_some(())
         });
-        let mut commit = request(8);
-        commit.set_text("GroupId", Some("v.group"));
-        let mut element = commit.element("Topics");
-        element.set_text("Name", Some("v.secret"));
-        let mut partition = element.element("Partitions");
-        partition.set_int("CommittedOffset", 1);
-        element.structs_mut("Partitions").push(partition);
-        commit.structs_mut("Topics").push(element);
-        until(|| {
-            let answer = victim.call(8, 9, &commit);
-            let partition = &answer.structs("Topics")[0].structs("Partitions")[0];
-            (partition.int("ErrorCode") == 0).then_some(())
-        });
-        until(|| (victim.call(22, 5, &init_producer("v.txn")).int("ErrorCode") == 0).then_some(()));
+        let commit = commit("v.group", &["v.secret"]);
+        until(|| committed(&victim.call(8, 9, &commit)).then_some(()));
+        let init = init_producer("v.txn", 60_000);
+        until(|| (victim.call(22, 5, &init).int("ErrorCode") == 0).then_some(()));
     }
 }
 
 /// Asks again and again until there is an answer, for as long as a broker may take.
-pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + SETTLE_LIMIT;
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(
-            Instant::now() < end,
-            "did not come about in {SETTLE_LIMIT:?}"
-        );
-        std::thread::sleep(POLL);
-    }
-}
-
-/// A string value.
-pub fn text(text: &str) -> Node {
-    Node::Bytes(Some(text.as_bytes().to_vec().into()))
+pub fn until<T>(ask: impl FnMut() -> Option<T>) -> T {
+    let found = wait::until(SETTLE_LIMIT, POLL, ask);
+    found.unwrap_or_else(|| panic!("did not come about in {SETTLE_LIMIT:?}"))
 }
 
 /// Whether an answer holds a text anywhere.
@@ -284,62 +232,6 @@ pub fn framed(key: i16, version: i16, request: &StructNode) -> Vec<u8> {
     frame(key, version, 7, CLIENT_ID, &encode(key, version, request))
 }
 
-/// A Metadata request for one topic, creating nothing.
-pub fn metadata(topic: &str) -> StructNode {
-    let mut metadata = request(3);
-    metadata.set_int("AllowAutoTopicCreation", 0);
-    let mut element = metadata.element("Topics");
-    element.set_text("Name", Some(topic));
-    metadata.structs_mut("Topics").push(element);
-    metadata
-}
-
-/// A Produce request with one batch, acknowledged by all.
-pub fn produce(topic: &str, batch: &Bytes) -> StructNode {
-    let mut produce = request(0);
-    produce.set_text("TransactionalId", None);
-    produce.set_int("Acks", -1).set_int("TimeoutMs", 5000);
-    let mut element = produce.element("TopicData");
-    element.set_text("Name", Some(topic));
-    let mut partition = element.element("PartitionData");
-    partition.set("Records", Node::Bytes(Some(batch.clone())));
-    element.structs_mut("PartitionData").push(partition);
-    produce.structs_mut("TopicData").push(element);
-    produce
-}
-
-/// The error of the only partition of a Produce answer.
-pub fn produce_code(answer: &StructNode) -> i64 {
-    answer.structs("Responses")[0].structs("PartitionResponses")[0].int("ErrorCode")
-}
-
-/// The first error of a Fetch answer: a partition's, else the session's.
-pub fn fetch_code(answer: &StructNode) -> i64 {
-    match answer.structs("Responses") {
-        [topic, ..] => topic.structs("Partitions")[0].int("ErrorCode"),
-        [] => answer.int("ErrorCode"),
-    }
-}
-
-/// InitProducerId of a transactional id.
-pub fn init_producer(transaction: &str) -> StructNode {
-    let mut init = request(22);
-    init.set_text("TransactionalId", Some(transaction));
-    init.set_int("TransactionTimeoutMs", 60_000);
-    init
-}
-
-/// Authenticates by SASL/PLAIN and gives the error code.
-pub fn plain(socket: &mut Socket, user: &str, password: &str) -> i64 {
-    let mut handshake = request(17);
-    handshake.set_text("Mechanism", Some("PLAIN"));
-    assert_eq!(socket.call(17, 1, &handshake).int("ErrorCode"), 0);
-    let mut token = request(36);
-    let bytes = format!("\0{user}\0{password}").into_bytes();
-    token.set("AuthBytes", Node::Bytes(Some(bytes.into())));
-    socket.call(36, 2, &token).int("ErrorCode")
-}
-
 /// SaslHandshake for a mechanism.
 pub fn handshake(mechanism: &str) -> StructNode {
     let mut handshake = request(17);
@@ -361,37 +253,11 @@ pub fn bearer_of(token: &str) -> StructNode {
     authenticate
 }
 
-fn end_offset(socket: &mut Socket, topic: &str) -> i64 {
-    let mut offsets = request(2);
-    offsets.set_int("ReplicaId", -1);
-    let mut element = offsets.element("Topics");
-    element.set_text("Name", Some(topic));
-    let mut partition = element.element("Partitions");
-    partition
-        .set_int("CurrentLeaderEpoch", -1)
-        .set_int("Timestamp", -1);
-    element.structs_mut("Partitions").push(partition);
-    offsets.structs_mut("Topics").push(element);
-    let answer = socket.call(2, 7, &offsets);
-    let partition = &answer.structs("Topics")[0].structs("Partitions")[0];
-    match partition.int("ErrorCode") {
-        0 => partition.int("Offset"),
-        _ => -1,
-    }
-}
-
 fn properties(sasl: u16) -> String {
-    let login = "org.apache.kafka.common.security.plain.PlainLoginModule";
-    let users = format!("user_{SIDECAR}=\"{PASSWORD}\" user_{APP}=\"{APP}\"");
+    let plain = plain_listener(sasl, [(SIDECAR, PASSWORD), (APP, APP)]);
+    let authorizer = authorizer(&[SIDECAR]);
     format!(
-        "listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl},CONTROLLER://$HOST:$CONTROLLER
-advertised.listeners=PLAINTEXT://$HOST:$PORT,SASL://$HOST:{sasl}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config={login} required {users};
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:{SIDECAR}
-auto.create.topics.enable=true
+        "{plain}{authorizer}auto.create.topics.enable=true
 delegation.token.secret.key=what-signs-tokens
 group.max.session.timeout.ms=1800000
 "
@@ -432,14 +298,7 @@ listeners:
         .map(|(name, port)| (*name, *port, port + 1));
     for (name, port, broker) in lab.into_iter().chain(clients) {
         let user = name.trim_end_matches("-2");
-        let _ = write!(
-            text,
-            "  - name: {name}
-    bind: 127.0.0.1:{port}
-    advertise: {{host: localhost, ports: {broker}-{broker}}}
-    identity: {{static: \"User:{user}\"}}
-"
-        );
+        text += &listener(name, port, broker, user);
     }
     text
 }

@@ -1,10 +1,11 @@
 //! Writing: transactions, control batches, batches that lie, values that are not what their topic
 //! holds, refusals that cannot be answered, quotas.
 
+use crate::asks::{init_producer, produce, produce_code};
 use crate::body::{self, Kind, Names, batch};
 use crate::lab::http;
 use crate::socket::{Seen, Socket, encode, frame, request};
-use crate::stage::{Side, Stage, init_producer, produce, produce_code, until};
+use crate::stage::{Side, Stage, until};
 use bytes::{BufMut, Bytes, BytesMut};
 use kordon::wire::tree::{Node, StructNode};
 use std::io::Write;
@@ -129,21 +130,12 @@ fn refused(stage: &Stage, what: &str, batch: &Bytes, code: i64) {
     assert_eq!((found, stage.end("p.users")), (code, end), "{what}");
 }
 
-fn about(topic: &str, group: &str, transaction: &str) -> Names {
-    Names {
-        topics: vec![topic.into()],
-        groups: vec![group.into()],
-        transactions: vec![transaction.into()],
-        ..Names::default()
-    }
-}
-
 /// Row 21. At the broker the proxy's identity takes over anybody's transactional id.
 pub fn t21_transactions_of_others_are_theirs(stage: &mut Stage) {
     let (mut victim, mut attacker) = (stage.client("victim"), stage.client("attacker"));
     let epoch = |socket: &mut Socket, id: &str| {
         until(|| {
-            let answer = socket.call(22, 5, &init_producer(id));
+            let answer = socket.call(22, 5, &init_producer(id, 60_000));
             // A transaction that is being ended holds the id for a moment.
             (answer.int("ErrorCode") != 51)
                 .then(|| (answer.int("ErrorCode"), answer.int("ProducerEpoch")))
@@ -178,7 +170,7 @@ pub fn t21_transactions_of_others_are_theirs(stage: &mut Stage) {
         (28, "v.secret", "a.group", "a.txn", FORBIDDEN),
     ] {
         for version in 0..=3 {
-            let names = about(topic, group, transaction);
+            let names = Names::of(topic, group, transaction);
             let ask = body::request(stage, Side::Kordon, key, version, &names);
             let found = codes(&attacker.call(key, version, &ask), key);
             assert_eq!(found, code, "key {key} version {version}: {names:?}");
@@ -407,7 +399,7 @@ pub fn t24_a_batch_is_what_its_header_says_and_arrives_unchanged(stage: &mut Sta
     // What was looked at is what lies at the broker, but for the offset and the epoch it gives.
     let sent = good.bytes();
     assert_eq!(write(&mut typist, "p.users", &sent), 0);
-    let names = about("p.users", "", "");
+    let names = Names::of("p.users", "", "");
     let mut ask = body::request(stage, Side::Kordon, 1, 12, &names);
     ask.structs_mut("Topics")[0].structs_mut("Partitions")[0].set_int("FetchOffset", end);
     let answer = stage.direct().call(1, 12, &ask);

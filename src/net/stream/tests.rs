@@ -230,21 +230,7 @@ async fn readable_waits_for_bytes_and_sees_those_that_are_buffered() {
     }
 }
 
-#[tokio::test]
-async fn the_end_is_an_end_with_and_without_farewell() {
-    for (mut near, mut far) in [plain_pair().await, tls_pair().await] {
-        near.shutdown().await.unwrap();
-        assert!(!timeout(LIMIT, far.arrival()).await.unwrap().unwrap());
-        timeout(LIMIT, far.split().0.readable())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(far.split().0.try_read(&mut [0]).unwrap(), 0);
-        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
-    }
-    // A socket closed under the TLS session: no `close_notify`.
-    let (near, mut far) = tls_pair().await;
-    drop(near);
+async fn has_ended(far: &mut Stream) {
     assert!(!timeout(LIMIT, far.arrival()).await.unwrap().unwrap());
     timeout(LIMIT, far.split().0.readable())
         .await
@@ -252,6 +238,18 @@ async fn the_end_is_an_end_with_and_without_farewell() {
         .unwrap();
     assert_eq!(far.split().0.try_read(&mut [0]).unwrap(), 0);
     assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_end_is_an_end_with_and_without_farewell() {
+    for (mut near, mut far) in [plain_pair().await, tls_pair().await] {
+        near.shutdown().await.unwrap();
+        has_ended(&mut far).await;
+    }
+    // A socket closed under the TLS session: no `close_notify`.
+    let (near, mut far) = tls_pair().await;
+    drop(near);
+    has_ended(&mut far).await;
 }
 
 #[tokio::test]

@@ -7,21 +7,10 @@ use std::path::PathBuf;
 use super::*;
 use crate::clock;
 use crate::net::settings::{ClientAuth, ServerTls};
-use crate::net::testing::{Authority, serving};
+use crate::net::testing::{self, Authority, serving};
 
 fn server(cert: PathBuf, key: PathBuf, client_ca: Option<PathBuf>) -> ServerTls {
-    let client_auth = match client_ca {
-        Some(_) => ClientAuth::Required,
-        None => ClientAuth::None,
-    };
-    ServerTls {
-        cert,
-        key,
-        client_ca,
-        client_auth,
-        crl: Vec::new(),
-        recheck: false,
-    }
+    testing::server((cert, key), client_ca)
 }
 
 fn fault(settings: &ServerTls) -> String {

@@ -9,7 +9,8 @@ use crate::policy::compare::compare;
 use crate::policy::parse::access_policy;
 use crate::problem::Problems;
 
-fn policies(yaml: &str) -> Vec<AccessPolicy> {
+/// The access policies of a file.
+pub(super) fn policies(yaml: &str) -> Vec<AccessPolicy> {
     let mut problems = Problems::default();
     let documents = document::parse(&"p.yaml".into(), yaml, &mut problems);
     let mut policies = Vec::new();

@@ -4,7 +4,7 @@ use super::*;
 use crate::document;
 use crate::policy::model::{Operation, ResourceKind};
 use crate::policy::parse::access_policy;
-use crate::principal::Proof;
+use crate::policy::tests::principal;
 use crate::problem::Problems;
 
 fn set(specs: &[&str]) -> PolicySet {
@@ -16,16 +16,6 @@ fn set(specs: &[&str]) -> PolicySet {
         policies.push(policy.unwrap_or_else(|| panic!("{:#?}", problems.list)));
     }
     PolicySet::new(policies, vec!["User:admin".to_owned()])
-}
-
-fn principal(name: &str, tenant: &str, groups: &[&str]) -> Principal {
-    Principal {
-        name: name.into(),
-        tenant: tenant.into(),
-        groups: groups.iter().map(|g| Arc::from(*g)).collect(),
-        proof: Proof::Token,
-        expires_at: None,
-    }
 }
 
 fn shared(set: &PolicySet, principal: &Principal, host: &str) -> Arc<View> {

@@ -54,13 +54,10 @@ impl Signer {
         })
     }
 
-    /// Any two texts under the issuer's signature, whatever they say.
-    pub fn signed(&self, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
-        let [header, claims] =
-            [header.as_ref(), claims.as_ref()].map(|b| URL_SAFE_NO_PAD.encode(b));
-        let message = format!("{header}.{claims}");
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, Algorithm::ES256);
-        format!("{message}.{}", signature.unwrap())
+    /// The issuer's signature under any bytes.
+    pub fn signature(&self, message: &[u8]) -> Vec<u8> {
+        let signature = jsonwebtoken::crypto::sign(message, &self.key, Algorithm::ES256);
+        URL_SAFE_NO_PAD.decode(signature.unwrap()).unwrap()
     }
 
     /// A token for `subject` whose claims are changed by the object `changes`.

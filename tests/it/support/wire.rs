@@ -20,6 +20,15 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The text of a refused token (RFC 7628).
 pub const INVALID_TOKEN: &str = r#"{"status":"invalid_token"}"#;
 
+/// Every codec there is.
+pub const ALL_CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
 pub fn message(value: &[u8]) -> Message {
     Message {
         value: Some(Bytes::copy_from_slice(value)),

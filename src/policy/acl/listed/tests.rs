@@ -2,10 +2,8 @@
 //! `tests/surface`.
 
 use super::*;
-use crate::document;
+use crate::policy::acl::tests::policies;
 use crate::policy::model::ResourceKind;
-use crate::policy::parse::access_policy;
-use crate::problem::Problems;
 
 const POLICIES: &str = "
 kind: AccessPolicy
@@ -29,21 +27,6 @@ spec:
   rules:
     - {allow: [Describe], cluster: true}
 ";
-
-fn policies(yaml: &str) -> Vec<AccessPolicy> {
-    let mut problems = Problems::default();
-    let documents = document::parse(&"p.yaml".into(), yaml, &mut problems);
-    let mut policies = Vec::new();
-    for document in &documents {
-        let document::Value::Mapping(entries) = &document.value else {
-            panic!("{yaml}");
-        };
-        let spec = entries.iter().find(|e| e.key == "spec").unwrap();
-        policies.extend(access_policy("p", &spec.value, &mut problems));
-    }
-    assert!(!problems.has_errors(), "{yaml}\n{problems:#?}");
-    policies
-}
 
 const EVERY: Filter<'_> = Filter {
     kind: code::ANY,
