@@ -63,10 +63,10 @@ pub(super) fn create(q: &mut Question) -> Result<(), Refusal> {
     q.strip_topics_unless("Topics", "Topics", |guard, name| {
         (any && guard.within(topic, Some(name))) || guard.allows(create, topic, name)
     });
-    q.answer_if_nothing_is_left("Topics")?;
     for (_, topic) in &mut q.refused {
         topic.set_text("ErrorMessage", Some("Authorization failed."));
     }
+    q.answer_if_nothing_is_left("Topics")?;
     rules::created(q)
 }
 

@@ -11,16 +11,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{file, tenant};
+use super::{file, quota_policy, schema_policy, tenant};
 use crate::document::{Fields, Node, Value, did_you_mean};
 use crate::policy::mode::Mode;
-use crate::policy::parse::{self, rule_ref};
+use crate::policy::parse;
 use crate::policy::rule::AccessPolicy;
 use crate::policy::tenant::Tenant;
-use crate::policy::topic_pattern::topic_pattern;
 use crate::problem::{Place, Problems};
-use crate::quota::spec::{QuotaEntity, QuotaName, QuotaSpec};
-use crate::schema::spec::{Depth, Format, OnViolation, PayloadSpec, SchemaSpec, SubjectName};
+use crate::quota::spec::QuotaSpec;
+use crate::schema::spec::SchemaSpec;
 use crate::topic_rules::{self, TopicSpec};
 
 pub use known::KnownFiles;
@@ -415,13 +414,15 @@ fn read(
         }
         "QuotaPolicy" => {
             let list = if observed { quotas } else { &mut guards.quotas };
-            list.extend(quota(&name, spec, problems));
+            list.extend(quota_policy::quota(&name, spec, problems));
         }
         "TopicPolicy" => {
             let list = if observed { topics } else { &mut guards.topics };
             list.extend(topic_rules::parse::topic_policy(&name, spec, problems));
         }
-        _ => guards.schemas.extend(schema(&name, spec, problems)),
+        _ => guards
+            .schemas
+            .extend(schema_policy::schema(&name, spec, problems)),
     }
 }
 
@@ -439,193 +440,4 @@ fn metadata_name(metadata: &Node, problems: &mut Problems) -> Option<(String, Pl
     fields.finish(problems);
     let name = name?;
     Some((name.name(problems)?.to_owned(), name.place.clone()))
-}
-
-fn quota(name: &str, spec: &Node, problems: &mut Problems) -> Option<QuotaSpec> {
-    let mut fields = Fields::of(spec, problems)?;
-    Mode::take(&mut fields, problems);
-    let entity = fields.require("for", problems);
-    if let Some(scope) = fields.take("scope") {
-        scope.choice(&[("local", Some(())), ("fleet", None)], problems);
-    }
-    let limits = fields.require("limits", problems);
-    fields.finish(problems);
-
-    let entity = entity.and_then(|node| quota_entity(node, problems));
-    let limits_node = limits?;
-    let mut fields = Fields::of(limits_node, problems)?;
-    let produce = fields.take("produce");
-    let mut others = false;
-    for key in [
-        "fetch",
-        "requests",
-        "connections",
-        "connectionRate",
-        "mutations",
-    ] {
-        others |= fields.take(key).is_some();
-        fields.refuse(key, problems);
-    }
-    fields.finish(problems);
-    if produce.is_none() && !others {
-        problems.error(&limits_node.place, "a quota without a limit");
-    }
-    Some(QuotaSpec {
-        name: name.to_owned(),
-        rule: rule_ref(&limits_node.place),
-        entity: entity?,
-        produce_bytes_per_second: produce.and_then(|n| n.bytes_per_second(problems)),
-    })
-}
-
-fn quota_entity(node: &Node, problems: &mut Problems) -> Option<QuotaEntity> {
-    let mut fields = Fields::of(node, problems)?;
-    let mut name = |key: &'static str, problems: &mut Problems| {
-        let text = fields.take(key)?.name(problems)?;
-        Some(match text {
-            "*" => QuotaName::Default,
-            _ => QuotaName::Exact(text.to_owned()),
-        })
-    };
-    let entity = QuotaEntity {
-        tenant: name("tenant", problems),
-        user: name("user", problems),
-        client_id: name("clientId", problems),
-    };
-    let given: Vec<bool> = ["tenant", "user", "clientId"]
-        .map(|key| fields.take(key).is_some())
-        .to_vec();
-    fields.finish(problems);
-    match given[..] {
-        [false, false, false] => {
-            problems.error(
-                &node.place,
-                "expected `tenant`, `user` or `clientId`, got none",
-            );
-        }
-        [true, user, client] if user || client => {
-            problems.error(
-                &node.place,
-                "`tenant` goes with neither `user` nor `clientId`",
-            );
-        }
-        _ => {}
-    }
-    if let Some(QuotaName::Exact(user)) = &entity.user
-        && user.starts_with("User:")
-    {
-        problems
-            .error(
-                &node.place,
-                format!("expected a user's name without its type, got `{user}`"),
-            )
-            .help("quotas of Kafka know names only, not types");
-    }
-    Some(entity)
-}
-
-fn schema(name: &str, spec: &Node, problems: &mut Problems) -> Option<SchemaSpec> {
-    let mut fields = Fields::of(spec, problems)?;
-    let mode = Mode::take(&mut fields, problems);
-    let topics = fields.require("topics", problems);
-    let value = fields.take("value");
-    let key = fields.take("key");
-    let headers = fields.take("headers").is_some();
-    fields.refuse("headers", problems);
-    let violation = fields.take("onViolation");
-    fields.refuse("onRegistryDown", problems);
-    fields.finish(problems);
-
-    let topics = topics
-        .and_then(|n| n.list_not_empty(problems))
-        .unwrap_or_default();
-    let topics = (topics.iter())
-        .filter_map(|n| topic_pattern(n, "a schema policy", problems))
-        .collect();
-    if value.is_none() && key.is_none() && !headers {
-        problems.error(&spec.place, "a schema policy without `value` or `key`");
-    }
-    let reject = OnViolation::Reject;
-    let on_violation = violation.map_or(Some(reject), |node| {
-        let words = [
-            ("reject", Some(reject)),
-            ("warn", Some(OnViolation::Warn)),
-            ("deadLetter", None),
-        ];
-        node.choice(&words, problems)
-    });
-    Some(SchemaSpec {
-        name: name.to_owned(),
-        rule: rule_ref(&spec.place),
-        topics,
-        value: value.and_then(|n| payload(n, problems)),
-        key: key.and_then(|n| payload(n, problems)),
-        on_violation: match (on_violation?, mode) {
-            (OnViolation::Reject, Mode::Observe) => OnViolation::Observe,
-            (as_said, _) => as_said,
-        },
-    })
-}
-
-fn payload(node: &Node, problems: &mut Problems) -> Option<PayloadSpec> {
-    let mut fields = Fields::of(node, problems)?;
-    let format = fields.require("format", problems);
-    let encoding = fields.take("encoding");
-    let subject = fields.take("subject");
-    let check = fields.take("check");
-    let empty = fields.take("empty");
-    if let Some(framing) = fields.take("framing") {
-        let words = [("prefix", Some(())), ("header", None), ("either", None)];
-        framing.choice(&words, problems);
-    }
-    fields.refuse("at", problems);
-    fields.finish(problems);
-    let format = format.and_then(|n| {
-        let words = [
-            ("avro", Some(Format::Avro)),
-            ("protobuf", None),
-            ("json", None),
-        ];
-        n.choice(&words, problems)
-    });
-    if let Some(encoding) = encoding {
-        encoding.choice(&[("confluent", Some(())), ("json", None)], problems);
-    }
-    let subject = subject.map_or(Some(SubjectName::Topic), |n| subject_name(n, problems));
-    let check = check.map_or(Some(Depth::Full), |n| {
-        n.choice(
-            &[("id", Some(Depth::Id)), ("full", Some(Depth::Full))],
-            problems,
-        )
-    });
-    let empty_allowed = empty.map_or(Some(true), |n| {
-        n.choice(&[("allow", Some(true)), ("reject", Some(false))], problems)
-    });
-    Some(PayloadSpec {
-        format: format?,
-        subject: subject?,
-        check: check?,
-        empty_allowed: empty_allowed?,
-    })
-}
-
-fn subject_name(node: &Node, problems: &mut Problems) -> Option<SubjectName> {
-    if !node.is_mapping() {
-        let words = [
-            ("topic", Some(SubjectName::Topic)),
-            ("record", Some(SubjectName::Record)),
-            ("topicRecord", Some(SubjectName::TopicRecord)),
-        ];
-        return node.choice(&words, problems);
-    }
-    let mut fields = Fields::of(node, problems)?;
-    fields.refuse("pointer", problems);
-    let pointer = fields.take("pointer").is_some();
-    let name = if pointer {
-        fields.take("name")
-    } else {
-        fields.require("name", problems)
-    };
-    fields.finish(problems);
-    Some(SubjectName::Fixed(name?.name(problems)?.to_owned()))
 }
