@@ -242,6 +242,11 @@ chart() {
   template -f helm/kordon/ci/full.yaml >"$dir/full.yaml" || code=1
   template --set audit=nowhere 2>&1 | grep -q 'audit.*must be one of' \
     || { echo 'values.schema.json lets `audit: nowhere` pass'; code=1; }
+  # What the process takes over by itself does not restart it.
+  checksum() { template -f helm/kordon/ci/full.yaml "$@" | sed -n 's|.*kordon/checksum: ||p'; }
+  [ "$(checksum)" = "$(checksum --set policies.events\\.yaml[0].metadata.name=other)" ] \
+    && [ "$(checksum)" != "$(checksum --set config.limits.connections=2)" ] \
+    || { echo 'the checksum is not that of kordon.yaml'; code=1; }
   grep -qF "image: \"kordon:$version\"" "$dir/full.yaml" \
     || { echo "the chart's image is not version $version"; code=1; }
   # As a part of an app's own chart, as helm/kordon/README.md has it.
@@ -259,14 +264,15 @@ chart() {
     "$dir/app.yaml" || { echo 'the templates do nothing in the chart of an app'; code=1; }
   # The files of the ConfigMaps, where the container sees them.
   for render in plain full; do
-    rm -rf "$dir/etc" && mkdir -p "$dir/etc/config" "$dir/etc/policies" "$dir/etc/schemas"
+    rm -rf "$dir/etc"
+    mkdir -p "$dir/etc/config" "$dir/etc/policies" "$dir/etc/shadow" "$dir/etc/schemas"
     awk -v dir="$dir/etc" '
       /^---/ { out = map = "" }
-      /^  name: .*-(config|policies|schemas)$/ { map = $2; sub(/.*-/, "", map) }
+      /^  name: .*-(config|policies|shadow|schemas)$/ { map = $2; sub(/.*-/, "", map) }
       map && /^  [^ ]+: \|$/ { out = dir "/" map "/" substr($1, 1, length($1) - 1); next }
       out && /^    / { print substr($0, 5) >out; next }
       out && NF { out = "" }' "$dir/$render.yaml"
-    sed -i "s|/etc/kordon|$dir/etc|" "$dir/etc/config/kordon.yaml" || code=1
+    sed -i "s|/etc/kordon|$dir/etc|; s|/var/lib/kordon|$dir|" "$dir/etc/config/kordon.yaml" || code=1
     echo "$render:" && cat "$dir/etc/config/kordon.yaml"
     kordon check --strict "$dir/etc/config/kordon.yaml" || code=1
   done

@@ -131,6 +131,20 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
         host: options.host,
     };
     let (kind, name) = options.resource.named();
+    if name.ends_with('*') {
+        let name = printable(name);
+        eprintln!(
+            "note: asked about one {} that is called `{name}`",
+            kind.name()
+        );
+    }
+    if !kind.knows(options.operation) {
+        let operation = options.operation.name();
+        eprintln!(
+            "note: no Kafka API asks for {operation} on a {}",
+            kind.name()
+        );
+    }
     let observed = guards.observed().and_then(|(access, tenants)| {
         let set = PolicySet::new(access, super_users.clone()).within(tenants);
         let view = set.view(&subject);

@@ -345,6 +345,7 @@ async fn names_that_are_not_utf_8_end_the_connection() {
         (3, 1, one_of.clone()),
         (42, 0, one_of),
         (9, 1, [name, &[0, 0, 0, 0]].concat()),
+        (10, 0, name.to_vec()),
     ] {
         let mut client = lab.app().await;
         send_bytes(&mut client, key, version, &body).await;

@@ -97,7 +97,8 @@ REVIEWED = {
     "AlterUserScramCredentialsRequest/Deletions/Name": "userName",
     "AlterUserScramCredentialsRequest/Upsertions/Name": "userName",
     # A group, a transactional id or `group:topicId:partition`: `KeyType` says which.
-    "FindCoordinatorRequest/Key": None,
+    "FindCoordinatorRequest/Key": "resourceName",
+    "FindCoordinatorRequest/CoordinatorKeys": "resourceName",
     "FindCoordinatorResponse/Coordinators/Key": None,
     # The host an ACL speaks of, not an address to connect to.
     "DescribeAclsResponse/Resources/Acls/Host": None,
@@ -172,7 +173,7 @@ SUSPECT = re.compile(
 NO_ROLE = set("""
     AllowAutoTopicCreation:bool AllowReplicationFactorChange:bool ApiKey:int16 BrokerEpoch:int64
     ClientHostAddress:bytes CommittedLeaderEpoch:int32 ConfigurationKeys:[]string
-    CoordinatorKeys:[]string CurrentLeaderEpoch:int32 EndpointInformationEpoch:int32
+    CurrentLeaderEpoch:int32 EndpointInformationEpoch:int32
     EndpointType:int8 EntityName:string EntityType:string GenerationIdOrMemberEpoch:int32
     GroupEpoch:int32 GroupInstanceId:string GroupState:string GroupType:string HostFilter:string
     IncludeAuthorizedOperations:bool IncludeClusterAuthorizedOperations:bool

@@ -32,20 +32,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $_ := set $config "schemas" (dict "directory" "/etc/kordon/schemas") -}}
 {{- end -}}
 {{- $_ := set $config "admin" (dict "bind" (printf "0.0.0.0:%d" (int $values.admin.port))) -}}
-{{- if eq $values.audit "stdout" -}}
-{{- $_ := set $config "audit" "stdout" -}}
+{{- if ne (toString $values.audit) "none" -}}
+{{- $_ := set $config "audit" $values.audit -}}
+{{- end -}}
+{{- if $values.shadow -}}
+{{- $authorization := deepCopy ($config.authorization | default dict) -}}
+{{- $_ := set $authorization "shadow" "/etc/kordon/shadow" -}}
+{{- $_ := set $config "authorization" $authorization -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
 {{/*
-Changes with the configuration and the schemas' and policies' files. As an annotation of the pod
-it restarts it, which is how a change of kordon.yaml comes into force.
+Changes with kordon.yaml. As an annotation of the pod it restarts it, which is how such a change
+comes into force; policies and schemas are taken over by the running process.
 */}}
 {{- define "kordon.checksum" -}}
-{{- $values := include "kordon.values" . | fromYaml -}}
-{{- $all := list (include "kordon.config" .) (toYaml $values.policies) (toYaml $values.schemas) -}}
-{{- join "\n" $all | sha256sum -}}
+{{- include "kordon.config" . | sha256sum -}}
 {{- end -}}
 
 {{/*
@@ -97,8 +100,14 @@ before that, put it under `containers` and take `restartPolicy` out).
     {{- if $values.policies }}
     - {name: kordon-policies, mountPath: /etc/kordon/policies, readOnly: true}
     {{- end }}
+    {{- if $values.shadow }}
+    - {name: kordon-shadow, mountPath: /etc/kordon/shadow, readOnly: true}
+    {{- end }}
     {{- if $values.schemas }}
     - {name: kordon-schemas, mountPath: /etc/kordon/schemas, readOnly: true}
+    {{- end }}
+    {{- with $values.data }}
+    - {name: kordon-data, mountPath: /var/lib/kordon}
     {{- end }}
     {{- range $values.secrets }}
     - {name: {{ printf "kordon-%s" .name }}, mountPath: {{ printf "/etc/kordon/%s" .name }}, readOnly: true}
@@ -115,9 +124,17 @@ before that, put it under `containers` and take `restartPolicy` out).
 - name: kordon-policies
   configMap: {name: {{ $name }}-policies}
 {{- end }}
+{{- if $values.shadow }}
+- name: kordon-shadow
+  configMap: {name: {{ $name }}-shadow}
+{{- end }}
 {{- if $values.schemas }}
 - name: kordon-schemas
   configMap: {name: {{ $name }}-schemas}
+{{- end }}
+{{- with $values.data }}
+- name: kordon-data
+  emptyDir: {sizeLimit: {{ .sizeLimit | quote }}}
 {{- end }}
 {{- range $values.secrets }}
 - name: kordon-{{ .name }}
