@@ -44,6 +44,11 @@ impl Report {
             for (access, tenants) in sets.into_iter().chain(beside) {
                 lint::lint(access, &mut self.problems);
                 lint::bounds::lint(access, tenants, &mut self.problems);
+                lint::overlap::rules(access, tenants, &mut self.problems);
+            }
+            let beside = guards.shadow.iter().map(|shadow| &shadow.tenants);
+            for tenants in std::iter::once(&guards.tenants).chain(beside) {
+                lint::overlap::boundaries(tenants, &mut self.problems);
             }
         }
     }

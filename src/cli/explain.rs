@@ -132,10 +132,10 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<u8> {
     };
     let (kind, name) = options.resource.named();
     if name.ends_with('*') {
-        let name = printable(name);
+        let asked = policies::resource(kind, name);
         eprintln!(
-            "note: asked about one {} that is called `{name}`",
-            kind.name()
+            "note: {} is one name here, not a pattern",
+            printable(&asked)
         );
     }
     if !kind.knows(options.operation) {
