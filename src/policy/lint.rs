@@ -9,7 +9,7 @@
 //! - `too-many`: not a finding; there are more rules than are compared.
 //! - `nearly-same-name`: two groups or tenants that differ only in upper and lower case.
 //! - `out-of-bounds`: an allow for tenants, all of it outside of their boundaries ([`bounds`]).
-//! - `shared-prefix`: a pattern with `${tenant}` that reaches names of another tenant ([`overlap`]).
+//! - `shared-prefix`: a `${tenant}` pattern that reaches names of another tenant ([`overlap`]).
 
 pub mod bounds;
 pub mod overlap;
