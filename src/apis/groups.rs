@@ -234,8 +234,8 @@ pub(super) fn consumer_heartbeat(q: &mut Question) -> Result<(), Refusal> {
 }
 
 /// As for consumer groups, over every topic of the topology. The broker makes those of its internal
-/// topics that are missing, and for the proxy's identity: each needs CREATE, there or not, since
-/// nobody here knows whether it is (threat 14). Then the topic rules.
+/// topics that are missing, and for the proxy's identity: each of them needs CREATE (threat 14).
+/// Then the topic rules.
 pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
     let Some(topology) = q.request.nested("Topology") else {
@@ -261,10 +261,11 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     if regex {
         allowed &= q.guard.allows_all(Operation::Describe, kind);
     }
-    let cluster = ResourceKind::Cluster;
-    if !q.guard.sees(Operation::Create, cluster, CLUSTER_NAME) {
+    let (create, cluster) = (Operation::Create, ResourceKind::Cluster);
+    if allowed && !q.guard.sees(create, cluster, CLUSTER_NAME) {
         for name in &internal {
-            allowed &= q.guard.allows(Operation::Create, kind, name);
+            let may_stay = q.guard.sees(create, kind, name) || q.guard.exists(name);
+            allowed &= may_stay || q.guard.allows(create, kind, name);
         }
     }
     match allowed {

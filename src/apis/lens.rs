@@ -36,6 +36,10 @@ pub trait Guard {
     /// The name of the topic with that id; `None`: no such topic is known.
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
 
+    /// Whether there is a topic of that name. Where nobody has asked the cluster yet, it is asked,
+    /// and the request is judged anew.
+    fn exists(&mut self, topic: &str) -> bool;
+
     /// What topic rules say against making or changing a topic so; `None`: nothing. It is
     /// remembered for the audit log.
     fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String>;
@@ -603,6 +607,10 @@ mod tests {
 
         fn within(&mut self, _: ResourceKind, _: Option<&str>) -> bool {
             true
+        }
+
+        fn exists(&mut self, _: &str) -> bool {
+            false
         }
 
         fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {

@@ -246,7 +246,7 @@ impl<'p> Client<'p> {
             sampler: &mut self.sampler,
             topic_rules: &self.snapshot.topic_rules,
             observed_topic_rules: &self.snapshot.observed_topic_rules,
-            defaults: Lookup::new(&self.proxy.cluster),
+            lookup: Lookup::new(&self.proxy.cluster),
             objections: Objections::default(),
             observed: Objections::default(),
             needs_names: false,

@@ -1,7 +1,7 @@
 //! Answers what the API rows ask ([`Guard`]) from the policies in force, and remembers what was
 //! refused for the audit log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::apis::lens::TopicIds;
@@ -86,7 +86,7 @@ pub struct Judge<'a> {
     /// The rules that only observe.
     pub observed_topic_rules: &'a TopicRules,
     /// What the cluster gives topics that state no numbers.
-    pub defaults: Lookup<'a>,
+    pub lookup: Lookup<'a>,
     /// What topic rules object to.
     pub objections: Objections,
     /// What those that only observe would object to.
@@ -97,13 +97,34 @@ pub struct Judge<'a> {
     pub asked: Option<Asked>,
 }
 
-/// The cluster's defaults for topics, found out when somebody asks for them.
+/// What only the cluster knows, found out when somebody asks for it.
 pub struct Lookup<'a> {
     cluster: &'a Cluster,
-    /// Whether the cluster has been asked for this request's sake: what is unknown stays so.
-    pub has_asked: bool,
-    /// The cluster must be asked before anything can be said.
-    pub must_ask: bool,
+    /// What it has said for this request's sake; `None`: it has not been asked, and what is unknown
+    /// then stays so.
+    pub learned: Option<&'a Learned>,
+    /// What it must be asked before anything can be said.
+    pub wanted: Wanted,
+}
+
+/// What the cluster is to be asked.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Its defaults for topics.
+    pub defaults: bool,
+    /// Whether there are topics of these names.
+    pub topics: Vec<String>,
+}
+
+/// What it has said: of the topics that were asked about, these are there.
+#[derive(Debug, Default)]
+pub struct Learned(pub HashSet<String>);
+
+impl Wanted {
+    /// Whether it need not be asked.
+    pub fn is_nothing(&self) -> bool {
+        !self.defaults && self.topics.is_empty()
+    }
 }
 
 impl<'a> Lookup<'a> {
@@ -111,8 +132,18 @@ impl<'a> Lookup<'a> {
     pub fn new(cluster: &'a Cluster) -> Self {
         Lookup {
             cluster,
-            has_asked: false,
-            must_ask: false,
+            learned: None,
+            wanted: Wanted::default(),
+        }
+    }
+
+    fn exists(&mut self, topic: &str) -> bool {
+        match self.learned {
+            Some(learned) => learned.0.contains(topic),
+            None => {
+                self.wanted.topics.push(topic.to_owned());
+                true
+            }
         }
     }
 
@@ -124,7 +155,7 @@ impl<'a> Lookup<'a> {
             }),
             Known::Nothing => None,
             Known::Ask => {
-                self.must_ask |= !self.has_asked;
+                self.wanted.defaults |= self.learned.is_none();
                 None
             }
         }
@@ -280,8 +311,12 @@ impl Guard for Judge<'_> {
         }
     }
 
+    fn exists(&mut self, topic: &str) -> bool {
+        self.lookup.exists(topic)
+    }
+
     fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String> {
-        let mut defaults = || self.defaults.defaults();
+        let mut defaults = || self.lookup.defaults();
         let Some(objection) = self.topic_rules.object(topic, change, &mut defaults) else {
             let observed = self.observed_topic_rules;
             if let Some(would) = observed.object(topic, change, &mut defaults)
@@ -298,7 +333,7 @@ impl Guard for Judge<'_> {
 
     fn may_appear(&mut self, topic: &str) -> bool {
         let change = appearing();
-        let mut defaults = || self.defaults.defaults();
+        let mut defaults = || self.lookup.defaults();
         let objection = self.topic_rules.object(topic, &change, &mut defaults);
         let speaks = objection.is_some()
             || (self.observed_topic_rules)

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::client::Client;
 use super::connection::{End, FAILURE_DELAY, Link};
+use super::judge::{Learned, Wanted};
 use super::listener::Identity;
 use super::passage::{self, After, PASSAGE_BYTES_MIN, Usual};
 use super::prove;
@@ -294,11 +295,10 @@ async fn weighed(
     broker: &mut WriteHalf<'_>,
     frame: Bytes,
 ) -> std::io::Result<Option<End>> {
-    let mut weighed = weigh_by_the_newest(link, &frame, false);
-    if let Weighed::Defaults = weighed {
-        let proxy = link.client.borrow().proxy;
-        proxy.cluster.learn_topic_defaults().await;
-        weighed = weigh_by_the_newest(link, &frame, true);
+    let mut weighed = weigh_by_the_newest(link, &frame, None);
+    if let Weighed::Ask(wanted) = &weighed {
+        let learned = ask(link, wanted).await;
+        weighed = weigh_by_the_newest(link, &frame, Some(&learned));
     }
     match weighed {
         Weighed::Forward {
@@ -328,18 +328,36 @@ async fn weighed(
             Ok(None)
         }
         // Not twice: it has been asked for.
-        Weighed::Defaults => Ok(Some(End::Now)),
+        Weighed::Ask(_) => Ok(Some(End::Now)),
         Weighed::Close(reason, why) => Ok(Some(close(link, &frame, reason, why))),
     }
 }
 
+/// Asks the cluster what a request cannot be judged without. What it does not answer is not known,
+/// and what is not known is not there.
+async fn ask(link: &Link<'_>, wanted: &Wanted) -> Learned {
+    let proxy = link.client.borrow().proxy;
+    let cluster = &proxy.cluster;
+    if wanted.defaults {
+        cluster.learn_topic_defaults().await;
+    }
+    if wanted.topics.is_empty() {
+        return Learned::default();
+    }
+    let existing = cluster.existing(&wanted.topics).await;
+    let existing = existing.inspect_err(|error| {
+        tracing::warn!(%error, "cannot ask the cluster which topics there are");
+    });
+    Learned(existing.unwrap_or_default())
+}
+
 /// Weighs a request by the policies of now: the cluster may have been asked meanwhile.
-fn weigh_by_the_newest(link: &Link<'_>, frame: &Bytes, has_asked: bool) -> Weighed {
+fn weigh_by_the_newest(link: &Link<'_>, frame: &Bytes, learned: Option<&Learned>) -> Weighed {
     let mut client = link.client.borrow_mut();
     client.refresh();
     match client.is_contested {
         true => Weighed::Close(Reason::Authentication, "matches two tenants"),
-        false => weigh(&mut client, frame, has_asked),
+        false => weigh(&mut client, frame, learned),
     }
 }
 

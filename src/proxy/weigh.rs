@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::client::Client;
-use super::judge::{Judge, Objections};
+use super::judge::{Judge, Learned, Objections, Wanted};
 use super::request::{expect, work_for};
 use super::revoke::note_member;
 use super::shadow;
@@ -39,15 +39,15 @@ pub enum Weighed {
     },
     /// Answered here.
     Answer(Bytes),
-    /// Needs the cluster's defaults for topics: ask for them, then weigh again.
-    Defaults,
+    /// The cluster must be asked this first; then weigh again.
+    Ask(Wanted),
     /// The connection ends.
     Close(Reason, &'static str),
 }
 
 /// Second pass. The cluster has been asked about unknown topic ids: what is unknown now stays so.
-/// `has_asked`: about its defaults for topics as well.
-pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
+/// `learned`: what it has said to what an earlier pass wanted to ask.
+pub fn weigh(client: &mut Client, frame: &Bytes, learned: Option<&Learned>) -> Weighed {
     let Some((key, version)) = header::peek(frame) else {
         return Weighed::Close(Reason::Malformed, "frame shorter than a header");
     };
@@ -80,8 +80,9 @@ pub fn weigh(client: &mut Client, frame: &Bytes, has_asked: bool) -> Weighed {
         key == METADATA && apis::asks_for_creation(version, request)
     };
     let wanted = creates(version, &request);
-    let Some(judged) = judge(client, api, version, &mut request, has_asked) else {
-        return Weighed::Defaults;
+    let judged = match judge(client, api, version, &mut request, learned) {
+        Ok(judged) => judged,
+        Err(wanted) => return Weighed::Ask(wanted),
     };
     let Judged {
         verdict,
@@ -204,14 +205,14 @@ pub(super) fn ask_row(question: &mut Question) -> Result<(), Refusal> {
 }
 
 /// The order of the guards: access rules first, then topic rules, then what the records must be.
-/// `None`: the cluster's defaults for topics must be known first.
+/// An error: this must be known first.
 fn judge(
     client: &mut Client,
     api: &'static Api,
     version: i16,
     request: &mut StructNode,
-    has_asked: bool,
-) -> Option<Judged> {
+    learned: Option<&Learned>,
+) -> Result<Judged, Wanted> {
     let snapshot = std::sync::Arc::clone(&client.snapshot);
     let kept = client.cursor.as_ref();
     let shown = kept.is_some_and(|kept| apis::show_cursor(request, kept));
@@ -224,9 +225,9 @@ fn judge(
     let rules_produce = api.key == PRODUCE && snapshot.topic_rules.rules_produce();
     let checks_produce = api.key == PRODUCE && !snapshot.schemas.is_empty();
     let acks = request_acks(api, request);
-    let (judged, denials, allowed, objections, must_ask, unsupported) = {
+    let (judged, denials, allowed, objections, wanted, unsupported) = {
         let mut judge: Judge = client.judge();
-        judge.defaults.has_asked = has_asked;
+        judge.lookup.learned = learned;
         judge.needs_names = rules_produce || (checks_produce && snapshot.schemas.refuses());
         judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
@@ -275,19 +276,19 @@ fn judge(
             judge.observed.without(&judge.objections);
             would_change = judge.observed;
         }
-        let must_ask = judge.defaults.must_ask;
+        let wanted = judge.lookup.wanted;
         (
             judged,
             judge.denials,
             judge.allowed,
             judge.objections,
-            must_ask,
+            wanted,
             unsupported,
         )
     };
     client.scratch = scratch;
-    if must_ask {
-        return None;
+    if !wanted.is_nothing() {
+        return Err(wanted);
     }
     client.refused(api, denials);
     client.objected(api, objections);
@@ -317,7 +318,7 @@ fn judge(
     if let Some(why) = unsupported {
         client.refused_otherwise(Some(api), None, Reason::Unsupported, why, None);
     }
-    Some(judged)
+    Ok(judged)
 }
 
 /// The acknowledgements that a Produce request asks for.

@@ -133,6 +133,9 @@ impl apis::Guard for Nobody {
     fn within(&mut self, _: ResourceKind, _: Option<&str>) -> bool {
         false
     }
+    fn exists(&mut self, _: &str) -> bool {
+        false
+    }
 
     fn topic_name(&mut self, _: &[u8; 16]) -> Option<Arc<str>> {
         None

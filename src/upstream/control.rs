@@ -1,7 +1,7 @@
 //! The proxy's own questions to the cluster: who the brokers are, which topic an id stands for,
 //! what versions a broker has. Connections of clients are never used for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -289,6 +289,25 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Which of these topics there are.
+    pub async fn existing(&self, names: &[String]) -> Result<HashSet<String>, AskError> {
+        let response = self
+            .metadata(|request| {
+                for name in names {
+                    let mut topic = request.element("Topics");
+                    topic.set_text("Name", Some(name));
+                    request.structs_mut("Topics").push(topic);
+                }
+            })
+            .await?;
+        let there = response.structs("Topics").iter();
+        let there = there.filter(|topic| topic.int("ErrorCode") == 0);
+        Ok(there
+            .filter_map(|topic| topic.text("Name"))
+            .map(str::to_owned)
+            .collect())
     }
 
     pub(super) async fn metadata(

@@ -267,6 +267,8 @@ pub fn t14_a_streams_application_makes_only_what_it_may_create(stage: &mut Stage
     let mut watcher = stage.client("watcher");
     let code = beat(&mut watcher, "w.streams", "w.seen", "x.watcher");
     assert_eq!(code, FORBIDDEN);
+    // Those that are there already it may use.
+    assert_eq!(beat(&mut watcher, "w.streams", "w.seen", "x.direct"), 0);
     // Who may create makes them.
     let mut attacker = stage.client("attacker");
     assert_eq!(beat(&mut attacker, "a.streams", "a.own", "a.changes"), 0);

@@ -34,6 +34,9 @@ impl Guard for House {
     fn within(&mut self, _: ResourceKind, _: Option<&str>) -> bool {
         true
     }
+    fn exists(&mut self, _: &str) -> bool {
+        false
+    }
     fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
         None
     }
