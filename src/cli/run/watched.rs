@@ -217,10 +217,7 @@ fn run(mut watched: Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
 fn give_way() {
     // Elsewhere this would be the priority of the process.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(
-        None,
-        std::env::var("KNICE").map_or(NICE, |n| n.parse().unwrap_or(0)),
-    ) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "files are read with the priority of traffic");
     }
 }
