@@ -25,10 +25,6 @@ const POLL: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(100);
 /// How long a change may take until it is looked at anyway.
 const DELAY_MAX: Duration = Duration::from_millis(400);
-/// What the thread that looks adds to its own niceness: it still gets a tenth of a processor that
-/// traffic fills (see `setpriority(2)`).
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
 /// How often files that change while they are read are read again before the next wake-up.
 const ATTEMPTS: usize = 4;
 
@@ -183,7 +179,6 @@ impl Watch {
 }
 
 fn run(mut watched: Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
-    give_way();
     let mut kernel = Kernel::new(waker);
     let mut asked: Option<SyncSender<()>> = None;
     loop {
@@ -209,16 +204,6 @@ fn run(mut watched: Watched, waker: SyncSender<Wake>, woken: &Receiver<Wake>) {
             Some(Wake::Again(done)) => asked = Some(done),
             Some(Wake::Change) | None => {}
         }
-    }
-}
-
-/// Lowers the priority of this thread: where processors are short, what it makes of large files
-/// takes longer, and traffic does not wait for it.
-fn give_way() {
-    // Elsewhere this would be the priority of the process.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "files are read with the priority of traffic");
     }
 }
 
