@@ -264,7 +264,8 @@ fn policy(count: usize, prefixes: usize) -> Outcome<()> {
     let names = [
         ("a literal", format!("team-{}.events", count - 1)),
         ("a prefix", format!("team-{}.events.orders", prefixes / 2)),
-        ("no rule", "elsewhere.events".to_owned()),
+        // Among the prefixes, below none of them.
+        ("no rule", format!("team-{}x.events", prefixes / 2)),
     ];
     let topics = format!("policy: {count} rules, {prefixes} prefixes");
     for (what, name) in names {

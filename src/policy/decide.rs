@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::compile::slot;
 use super::model::{Decision, Operation, ResourceKind, RuleRef};
+use super::prefixes::Prefixes;
 use super::rule::Effect;
 use super::tenant::Bounds;
 
@@ -102,7 +103,7 @@ impl View {
         );
         let (inside, index) = (bounds.names(kind), &self.kinds[slot(kind)]);
         let below = inside.prefixes.iter().map(|stem| &**stem);
-        let below = below.chain(index.prefixes.iter().map(|p| &*p.name));
+        let below = below.chain(index.prefixes.iter().map(|(stem, _)| stem));
         let below = below.filter(|stem| inside.contains_below(stem));
         let literals = inside.literals.iter().map(|name| &**name);
         let literals = literals.chain(index.literals.keys().map(|name| &**name));
@@ -115,7 +116,7 @@ impl View {
             if let Some(cell) = index.literals.get(name).filter(|_| is_literal) {
                 found.look(cell, allowing, denying);
             }
-            index.each_prefix(name, |cell| {
+            index.prefixes.each(name, |cell| {
                 found.look(cell, allowing, denying);
             });
             if let (Some(allow), None) = (found.allow, found.deny)
@@ -155,7 +156,10 @@ impl View {
             .literals
             .iter()
             .map(|(name, cell)| (&**name, cell, true));
-        let prefixes = index.prefixes.iter().map(|p| (&*p.name, &p.cell, false));
+        let prefixes = index
+            .prefixes
+            .iter()
+            .map(|(name, cell)| (name, cell, false));
         for (name, cell, is_literal) in literals.chain(prefixes) {
             let mut here = Found::default();
             here.look(cell, wanted, wanted);
@@ -164,7 +168,7 @@ impl View {
             if is_literal {
                 over.look(cell, Operations::NONE, wanted);
             }
-            index.each_prefix(name, |cell| {
+            index.prefixes.each(name, |cell| {
                 over.look(cell, Operations::NONE, wanted);
             });
             match over.deny {
@@ -280,10 +284,16 @@ impl Operations {
     const NONE: Operations = Operations(0);
 
     pub(super) fn of(list: &[Operation]) -> Operations {
-        Operations(list.iter().fold(0, |bits, o| bits | 1 << (*o as u8)))
+        list.iter().fold(Operations::NONE, |bits, operation| {
+            bits.or(Operations::one(*operation))
+        })
     }
 
-    pub(super) fn or(self, other: Operations) -> Operations {
+    const fn one(operation: Operation) -> Operations {
+        Operations(1 << operation as u8)
+    }
+
+    pub(super) const fn or(self, other: Operations) -> Operations {
         Operations(self.0 | other.0)
     }
 
@@ -297,18 +307,22 @@ impl Operations {
 
     /// What a deny must name to refuse `operation`.
     fn denying(operation: Operation) -> Operations {
-        Operations::of(&[operation, Operation::All])
+        Operations::one(operation).or(Operations::one(Operation::All))
     }
 
     /// What an allow must name to allow `operation`.
     fn allowing(operation: Operation) -> Operations {
+        const fn any(a: Operation, b: Operation) -> Operations {
+            Operations::one(a).or(Operations::one(b))
+        }
         use Operation as O;
-        let implied_by: &[Operation] = match operation {
-            O::Describe => &[O::Read, O::Write, O::Delete, O::Alter],
-            O::DescribeConfigs => &[O::AlterConfigs],
-            _ => &[],
+        const IMPLY_DESCRIBE: Operations = any(O::Read, O::Write).or(any(O::Delete, O::Alter));
+        let implied_by = match operation {
+            O::Describe => IMPLY_DESCRIBE,
+            O::DescribeConfigs => Operations::one(O::AlterConfigs),
+            _ => Operations::NONE,
         };
-        Operations::denying(operation).or(Operations::of(implied_by))
+        Operations::denying(operation).or(implied_by)
     }
 }
 
@@ -409,20 +423,11 @@ pub(super) type ByName = HashMap<Box<str>, Cell, foldhash::fast::RandomState>;
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     literals: ByName,
-    /// Sorted by name.
-    prefixes: Vec<Prefix>,
+    prefixes: Prefixes<Cell>,
     /// The pattern that matches every name.
     all: Cell,
     /// Every operation that a deny of this kind names.
     denied: Operations,
-}
-
-#[derive(Clone, Debug)]
-struct Prefix {
-    name: Box<str>,
-    cell: Cell,
-    /// The longest other prefix that this one begins with.
-    parent: Option<usize>,
 }
 
 impl Index {
@@ -433,20 +438,9 @@ impl Index {
         all: Cell,
         denied: Operations,
     ) -> Index {
-        let mut prefixes: Vec<Prefix> = Vec::with_capacity(sorted.len());
-        for (name, cell) in sorted {
-            let mut parent = prefixes.len().checked_sub(1);
-            while let Some(at) = parent {
-                if name.starts_with(&*prefixes[at].name) {
-                    break;
-                }
-                parent = prefixes[at].parent;
-            }
-            prefixes.push(Prefix { name, cell, parent });
-        }
         Index {
             literals,
-            prefixes,
+            prefixes: Prefixes::new(sorted),
             all,
             denied,
         }
@@ -457,20 +451,6 @@ impl Index {
         if let Some(cell) = self.literals.get(name) {
             visit(cell);
         }
-        self.each_prefix(name, visit);
-    }
-
-    /// Visits every prefix of `name`. The names that begin with a prefix are neighbours in sorted
-    /// order and the prefix is the first of them, so all prefixes of `name` are found among the
-    /// last entry that is not above it and that entry's parents.
-    fn each_prefix<'v>(&'v self, name: &str, mut visit: impl FnMut(&'v Cell)) {
-        let above = self.prefixes.partition_point(|p| *p.name <= *name);
-        let mut next = above.checked_sub(1);
-        while let Some(prefix) = next.and_then(|at| self.prefixes.get(at)) {
-            if name.starts_with(&*prefix.name) {
-                visit(&prefix.cell);
-            }
-            next = prefix.parent;
-        }
+        self.prefixes.each(name, visit);
     }
 }

@@ -34,6 +34,7 @@ pub mod mode;
 pub mod model;
 mod odd;
 pub mod parse;
+mod prefixes;
 pub mod rule;
 pub mod tenant;
 pub mod topic_pattern;
