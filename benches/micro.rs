@@ -21,11 +21,11 @@ use kafka_protocol::records::{
 use kordon::apis::fetch::{FetchAnswer, Next, head};
 use kordon::apis::produce::{Scan, TopicRef, scan};
 use kordon::apis::{FETCH, METADATA, PRODUCE, layout};
-use kordon::policy::PolicySet;
 use kordon::policy::model::{Decision, Operation, ResourceKind, RuleRef, Subject};
 use kordon::policy::rule::{
     AccessPolicy, Effect, NamePattern, PrincipalPattern, ResourcePattern, Rule, Template,
 };
+use kordon::policy::{PolicySet, View};
 use kordon::principal::{Principal, Proof};
 use kordon::wire::header::{RequestHeader, peek};
 use kordon::wire::records::{batches, inspect};
@@ -59,7 +59,8 @@ fn main() -> Outcome<()> {
     produce()?;
     fetch()?;
     policy(100, 10)?;
-    policy(100_000, 10_000)
+    policy(100_000, 10_000)?;
+    nested_policy()
 }
 
 /// Times `operation`: first finds how many fill a stretch, then measures the stretches.
@@ -221,46 +222,14 @@ fn steps(body: &[u8]) -> Outcome<usize> {
 
 /// A decision among `count` rules that all concern the subject, `prefixes` of them prefixes.
 fn policy(count: usize, prefixes: usize) -> Outcome<()> {
-    let file: Arc<str> = "policies/bench.yaml".into();
-    let rules = (0..count).map(|number| {
+    let patterns = (0..count).map(|number| {
         let text = Template::text(format!("team-{number}.events"));
-        let names = if number < prefixes {
-            NamePattern::Prefix(text)
-        } else {
-            NamePattern::Literal(text)
-        };
-        Rule {
-            at: RuleRef {
-                file: file.clone(),
-                line: number as u32,
-            },
-            effect: Effect::Allow,
-            operations: vec![Operation::Read, Operation::Write],
-            resources: vec![ResourcePattern {
-                kind: ResourceKind::Topic,
-                names,
-            }],
+        match number < prefixes {
+            true => NamePattern::Prefix(text),
+            false => NamePattern::Literal(text),
         }
     });
-    let policies = vec![AccessPolicy {
-        name: "bench".to_owned(),
-        principals: vec![PrincipalPattern::User("bench".to_owned())],
-        hosts: Vec::new(),
-        rules: rules.collect(),
-    }];
-    let set = PolicySet::new(policies, Vec::new());
-    let principal = Principal {
-        name: "User:bench".into(),
-        tenant: "".into(),
-        groups: Arc::new([]),
-        proof: Proof::Static,
-        expires_at: None,
-    };
-    let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let view = set.view(&Subject {
-        principal: &principal,
-        host,
-    });
+    let view = view(patterns);
     let names = [
         ("a literal", format!("team-{}.events", count - 1)),
         ("a prefix", format!("team-{}.events.orders", prefixes / 2)),
@@ -276,6 +245,59 @@ fn policy(count: usize, prefixes: usize) -> Outcome<()> {
     }
     decision(&format!("{topics}, any topic"), || {
         view.decide_any(black_box(Operation::Write), ResourceKind::Topic)
+    })
+}
+
+/// As many prefixes of one another as a topic's name has letters, at most.
+fn nested_policy() -> Outcome<()> {
+    const DEPTH: usize = 249;
+    let patterns = (1..=DEPTH).map(|n| NamePattern::Prefix(Template::text("a".repeat(n))));
+    let view = view(patterns);
+    for (what, name) in [
+        ("all", "a".repeat(DEPTH)),
+        ("the shortest", "ab".to_owned()),
+    ] {
+        let title = format!("policy: {DEPTH} nested prefixes, {what} match");
+        decision(&title, || {
+            let name = black_box(name.as_str());
+            view.decide(Operation::Write, ResourceKind::Topic, name)
+        })?;
+    }
+    Ok(())
+}
+
+/// What one principal may do by a rule for each pattern of topics.
+fn view(patterns: impl Iterator<Item = NamePattern>) -> View {
+    let file: Arc<str> = "policies/bench.yaml".into();
+    let rules = patterns.zip(0..).map(|(names, line)| Rule {
+        at: RuleRef {
+            file: file.clone(),
+            line,
+        },
+        effect: Effect::Allow,
+        operations: vec![Operation::Read, Operation::Write],
+        resources: vec![ResourcePattern {
+            kind: ResourceKind::Topic,
+            names,
+        }],
+    });
+    let policies = vec![AccessPolicy {
+        name: "bench".to_owned(),
+        principals: vec![PrincipalPattern::User("bench".to_owned())],
+        hosts: Vec::new(),
+        rules: rules.collect(),
+    }];
+    let set = PolicySet::new(policies, Vec::new());
+    let principal = Principal {
+        name: "User:bench".into(),
+        tenant: "".into(),
+        groups: Arc::new([]),
+        proof: Proof::Static,
+        expires_at: None,
+    };
+    set.view(&Subject {
+        principal: &principal,
+        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
     })
 }
 

@@ -56,9 +56,7 @@ impl View {
             Operations::allowing(operation),
             Operations::denying(operation),
         );
-        self.kinds[slot(kind)].each_cell(name, |cell| {
-            found.look(cell, allowing, denying);
-        });
+        self.kinds[slot(kind)].look(&mut found, name, allowing, denying);
         found.decision()
     }
 
@@ -116,9 +114,7 @@ impl View {
             if let Some(cell) = index.literals.get(name).filter(|_| is_literal) {
                 found.look(cell, allowing, denying);
             }
-            index.prefixes.each(name, |cell| {
-                found.look(cell, allowing, denying);
-            });
+            index.look_at_prefixes(&mut found, name, allowing, denying);
             if let (Some(allow), None) = (found.allow, found.deny)
                 && best.is_none_or(|b| allow.order < b.order)
             {
@@ -159,7 +155,7 @@ impl View {
         let prefixes = index
             .prefixes
             .iter()
-            .map(|(name, cell)| (name, cell, false));
+            .map(|(name, stem)| (name, &stem.own, false));
         for (name, cell, is_literal) in literals.chain(prefixes) {
             let mut here = Found::default();
             here.look(cell, wanted, wanted);
@@ -168,9 +164,7 @@ impl View {
             if is_literal {
                 over.look(cell, Operations::NONE, wanted);
             }
-            index.prefixes.each(name, |cell| {
-                over.look(cell, Operations::NONE, wanted);
-            });
+            index.look_at_prefixes(&mut over, name, Operations::NONE, wanted);
             match over.deny {
                 Some(deny) => dominated.keep_deny(deny),
                 None if best.is_none_or(|b| allow.order < b.order) => best = Some(allow),
@@ -423,7 +417,7 @@ pub(super) type ByName = HashMap<Box<str>, Cell, foldhash::fast::RandomState>;
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     literals: ByName,
-    prefixes: Prefixes<Cell>,
+    prefixes: Prefixes<Stem>,
     /// The pattern that matches every name.
     all: Cell,
     /// Every operation that a deny of this kind names.
@@ -440,17 +434,75 @@ impl Index {
     ) -> Index {
         Index {
             literals,
-            prefixes: Prefixes::new(sorted),
+            prefixes: Prefixes::new(sorted, Stem::new),
             all,
             denied,
         }
     }
 
+    /// Looks at every rule about `name` that can decide.
+    fn look<'v>(
+        &'v self,
+        found: &mut Found<'v>,
+        name: &str,
+        allowing: Operations,
+        denying: Operations,
+    ) {
+        found.look(&self.all, allowing, denying);
+        if let Some(cell) = self.literals.get(name) {
+            found.look(cell, allowing, denying);
+        }
+        self.look_at_prefixes(found, name, allowing, denying);
+    }
+
+    /// Of these, at the rules about its prefixes.
+    fn look_at_prefixes<'v>(
+        &'v self,
+        found: &mut Found<'v>,
+        name: &str,
+        allowing: Operations,
+        denying: Operations,
+    ) {
+        if let Some(stem) = self.prefixes.longest(name) {
+            found.look(stem.whole(), allowing, denying);
+        }
+    }
+
+    /// Visits every rule about `name`, also those that others leave nothing to decide.
     fn each_cell<'v>(&'v self, name: &str, mut visit: impl FnMut(&'v Cell)) {
         visit(&self.all);
         if let Some(cell) = self.literals.get(name) {
             visit(cell);
         }
-        self.prefixes.each(name, visit);
+        self.prefixes.each(name, |stem| visit(&stem.own));
+    }
+}
+
+/// What the rules say about a prefix.
+#[derive(Clone, Debug)]
+struct Stem {
+    own: Cell,
+    /// Together with what they say about the prefixes that this one begins with, as far as it can
+    /// decide: however many there are, the longest is all that is looked at.
+    whole: Option<Cell>,
+}
+
+impl Stem {
+    fn new(own: Cell, shorter: Option<&Stem>) -> Stem {
+        let whole = shorter.map(|shorter| {
+            let shorter = shorter.whole().deciding().iter();
+            let mut grants: Vec<&Grant> = shorter.chain(own.deciding()).collect();
+            grants.sort_by_key(|grant| grant.order);
+            let mut whole = Cell::default();
+            grants.into_iter().for_each(|g| whole.add(g.clone()));
+            whole.grants.truncate(whole.deciding);
+            whole.grants.shrink_to_fit();
+            whole
+        });
+        Stem { own, whole }
+    }
+
+    fn whole(&self) -> &Cell {
+        self.whole.as_ref().unwrap_or(&self.own)
     }
 }

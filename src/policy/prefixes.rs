@@ -24,8 +24,12 @@ struct Entry<T> {
 }
 
 impl<T> Prefixes<T> {
-    /// `sorted` is in ascending order of its names, without duplicates.
-    pub(super) fn new(sorted: Vec<(Box<str>, T)>) -> Prefixes<T> {
+    /// `sorted` is in ascending order of its names, without duplicates. `say` makes what is kept
+    /// of one, knowing that of the longest other one that it begins with.
+    pub(super) fn new<S>(
+        sorted: Vec<(Box<str>, S)>,
+        say: impl Fn(S, Option<&T>) -> T,
+    ) -> Prefixes<T> {
         let mut entries: Vec<Entry<T>> = Vec::with_capacity(sorted.len());
         for (name, said) in sorted {
             let mut parent = entries.len().checked_sub(1);
@@ -35,6 +39,7 @@ impl<T> Prefixes<T> {
                 }
                 parent = entries[at].parent;
             }
+            let said = say(said, parent.map(|at| &entries[at].said));
             entries.push(Entry { name, said, parent });
         }
         // What the first and the last share, all between them do.
@@ -59,25 +64,39 @@ impl<T> Prefixes<T> {
         entries.map(|entry| (&*entry.name, &entry.said))
     }
 
+    /// What is said about the longest prefix of `name`.
+    pub(super) fn longest(&self, name: &str) -> Option<&T> {
+        Some(&self.find(name)?.said)
+    }
+
     /// Visits what is said about each prefix of `name`, the longest first.
     pub(super) fn each<'p>(&'p self, name: &str, mut visit: impl FnMut(&'p T)) {
+        let mut next = self.find(name);
+        while let Some(entry) = next {
+            visit(&entry.said);
+            next = entry.parent.and_then(|at| self.entries.get(at));
+        }
+    }
+
+    /// The longest prefix of `name`; what it begins with are the others.
+    fn find(&self, name: &str) -> Option<&Entry<T>> {
         let name = name.as_bytes();
-        let Some(first) = self.entries.first() else {
-            return;
-        };
-        let (Some(shared), Some(rest)) = (name.get(..self.shared), name.get(self.shared..)) else {
-            return;
-        };
+        let first = self.entries.first()?;
+        let (shared, rest) = name.split_at_checked(self.shared)?;
         if !first.name.as_bytes().starts_with(shared) {
-            return;
+            return None;
         }
-        let mut next = self.not_above(name, head(rest)).checked_sub(1);
-        while let Some(entry) = next.and_then(|at| self.entries.get(at)) {
-            if name.starts_with(entry.name.as_bytes()) {
-                visit(&entry.said);
+        let last = self.not_above(name, head(rest)).checked_sub(1)?;
+        let mut entry = self.entries.get(last)?;
+        if !name.starts_with(entry.name.as_bytes()) {
+            // Its parents begin as it does: those are prefixes that are not longer than that.
+            let alike = entry.name.bytes().zip(name);
+            let alike = alike.take_while(|(a, b)| a == *b).count();
+            while entry.name.len() > alike {
+                entry = self.entries.get(entry.parent?)?;
             }
-            next = entry.parent;
         }
+        Some(entry)
     }
 
     /// How many entries are not above `name`.
@@ -118,7 +137,7 @@ mod tests {
 
     fn of(names: &std::collections::BTreeSet<String>) -> Prefixes<String> {
         let sorted = names.iter().map(|n| (n.as_str().into(), n.clone()));
-        Prefixes::new(sorted.collect())
+        Prefixes::new(sorted.collect(), |name, _| name)
     }
 
     #[test]
@@ -142,6 +161,8 @@ mod tests {
                 let mut expected: Vec<&str> = names.iter().map(|p| &**p).collect();
                 expected.retain(|prefix| name.starts_with(prefix));
                 expected.reverse();
+                let longest = prefixes.longest(&name).map(String::as_str);
+                prop_assert_eq!(longest, expected.first().copied());
                 prop_assert_eq!(found(&prefixes, &name), expected, "{}", name);
             }
             let listed: Vec<&str> = prefixes.iter().map(|(name, _)| name).collect();
