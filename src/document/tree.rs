@@ -86,11 +86,20 @@ pub fn parse(file: &Arc<str>, text: &str, problems: &mut Problems) -> Vec<Node> 
             Ok((Event::StreamEnd, _)) => break,
             Ok((event, span)) => builder.event(event, span.start, problems),
             Err(e) => {
-                let problem = problems.error(&place(file, *e.marker()), syntax(e.info()));
+                let mut place = place(file, *e.marker());
+                let tab = tab_before(text, &place);
+                let is_tab = e.info().starts_with("tabs");
+                let is_space = e.info().contains("whitespace") && tab.is_some();
+                if is_tab || is_space {
+                    place.column = tab.unwrap_or(place.column);
+                }
+                let problem = problems.error(&place, syntax(e.info()));
                 if e.info().contains("alias") {
                     problem.help("a star at the beginning needs quotes: `\"*\"`");
-                } else if e.info().starts_with("tabs") {
+                } else if is_tab {
                     problem.help("indent with spaces");
+                } else if is_space {
+                    problem.help("this is a tab; write a space");
                 }
                 break;
             }
@@ -238,6 +247,15 @@ fn place(file: &Arc<str>, at: Marker) -> Place {
         line: number(at.line()),
         column: number(at.col().saturating_add(1)),
     }
+}
+
+/// The column of the last tab before a place: the parser reports where it stands once it has read
+/// the tab, and people look for the tab.
+fn tab_before(text: &str, place: &Place) -> Option<u32> {
+    let line = text.lines().nth(place.line.checked_sub(1)? as usize)?;
+    let columns = line.chars().zip(1..place.column);
+    let tabs = columns.filter(|(c, _)| *c == '\t');
+    tabs.map(|(_, column)| column).last()
 }
 
 /// The parser's sentence, without line breaks, since a message is one line.

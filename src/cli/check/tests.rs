@@ -56,10 +56,18 @@ fn said(last: &str) -> String {
 fn a_tab_a_wrong_type_and_a_bad_pattern_are_shown_as_people_see_them() {
     assert_eq!(
         said("spec:\n\tprincipals: [\"User:a\"]"),
-        "DIR/a.yaml:5:2: not YAML: tabs disallowed within this context (block indentation)
+        "DIR/a.yaml:5:1: not YAML: tabs disallowed within this context (block indentation)
  5 |  principals: [\"User:a\"]
-   |  ^
+   | ^
   help: indent with spaces
+"
+    );
+    assert_eq!(
+        said("spec:\tnone"),
+        "DIR/a.yaml:4:6: not YAML: ':' must be followed by a valid YAML whitespace
+ 4 | spec: none
+   |      ^
+  help: this is a tab; write a space
 "
     );
     assert_eq!(
