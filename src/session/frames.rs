@@ -39,8 +39,8 @@ pub(super) fn read(frame: &Bytes) -> Option<(&'static Api, i16, i32, StructNode)
     }
     let head = RequestHeader::read(frame, api.flexible(version)).ok()?;
     let body = frame.slice(head.body_at..);
-    let (request, _) =
-        tree::decode_prefix(&layout.request, version, &body, tree::REQUEST_NODES_MAX).ok()?;
+    let nodes_max = tree::UNAUTHENTICATED_NODES_MAX;
+    let (request, _) = tree::decode_prefix(&layout.request, version, &body, nodes_max).ok()?;
     Some((api, version, head.correlation_id, request))
 }
 

@@ -18,6 +18,9 @@ pub use write::{Segments, compact_count_size, encode, encode_element, encode_to_
 
 /// Most nodes of one request, in fields; a longer one is refused.
 pub const REQUEST_NODES_MAX: usize = 400_000;
+/// Most nodes of one request before its sender has proven who it is, in fields: what belongs there
+/// has ten, and the rest is only read to be told that it does not belong there.
+pub const UNAUTHENTICATED_NODES_MAX: usize = 1_024;
 /// Most nodes of one answer, in fields; brokers of large clusters answer Metadata at length.
 pub const RESPONSE_NODES_MAX: usize = 4_000_000;
 
