@@ -12,7 +12,7 @@ use crate::wire::tree::{Node, StructNode};
 use crate::wire::walk::{Scalar, Visitor};
 
 use super::errors;
-use super::{Api, Refuse, groups, produce};
+use super::{Api, Listing, Refuse, groups, produce};
 
 /// What the stages answer about the subject of a request.
 pub trait Guard {
@@ -39,6 +39,10 @@ pub trait Guard {
     /// Whether there is a topic of that name. Where nobody has asked the cluster yet, it is asked,
     /// and the request is judged anew.
     fn exists(&mut self, topic: &str) -> bool;
+
+    /// The names of all topics, in their order, likewise; `None`: the request cannot be judged by
+    /// them, now or here.
+    fn topics(&mut self) -> Option<Vec<String>>;
 
     /// What topic rules say against making or changing a topic so; `None`: nothing. It is
     /// remembered for the audit log.
@@ -90,6 +94,8 @@ pub struct Question<'a> {
     pub ask_version: i16,
     /// Why what the rules allow is refused all the same.
     pub unsupported: Option<&'static str>,
+    /// Set where the request was about all topics and is about some now.
+    pub listing: Option<Listing>,
 }
 
 /// An answer on its way back.
@@ -119,6 +125,7 @@ impl<'a> Question<'a> {
             changed: false,
             ask_version: version,
             unsupported: None,
+            listing: None,
         }
     }
 
@@ -611,6 +618,10 @@ mod tests {
 
         fn exists(&mut self, _: &str) -> bool {
             false
+        }
+
+        fn topics(&mut self) -> Option<Vec<String>> {
+            None
         }
 
         fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {

@@ -1,7 +1,7 @@
-//! Metadata and DescribeTopicPartitions: what exists, shown only to who may describe it.
+//! Metadata: what exists, shown only to who may describe it.
 
 use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
-use super::lens::{Answered, Guard, Question, Refusal};
+use super::lens::{Answered, Question, Refusal};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
@@ -136,113 +136,4 @@ pub(super) fn filter(a: &mut Answered) {
             // By an id that the broker does not know either.
             None => true,
         });
-}
-
-/// Named topics as in Metadata, but refusals stand behind the page of allowed ones. The cursor
-/// names a topic as well; an empty list means all, and the answer is filtered.
-pub(super) fn describe_partitions(q: &mut Question) -> Result<(), Refusal> {
-    if q.request.structs("Topics").is_empty() {
-        return Ok(());
-    }
-    let Some(model) = q.response_element("Topics") else {
-        return Ok(());
-    };
-    let cursor = q
-        .request
-        .nested("Cursor")
-        .and_then(|c| c.text("TopicName"))
-        .map(str::to_owned);
-    let guard = &mut *q.guard;
-    let mut refused = Vec::new();
-    q.request.structs_mut("Topics").retain(|topic| {
-        let name = topic.text("Name").unwrap_or_default();
-        if guard.allows(Operation::Describe, ResourceKind::Topic, name) {
-            return true;
-        }
-        // Names below the cursor were on an earlier page.
-        if cursor.as_deref().is_none_or(|cursor| name >= cursor) {
-            refused.push(("Topics", refused_topic(&model, name)));
-        }
-        false
-    });
-    q.changed |= !refused.is_empty();
-    q.refused.append(&mut refused);
-    if q.request.structs("Topics").is_empty() {
-        return Err(Refusal::Answer(match cursor {
-            // A broker calls a cursor whose topic is not in the list a mistake; here the topic
-            // was in the list and may not be described.
-            Some(_) if q.refused.is_empty() => {
-                let mut response = q.empty_response();
-                let mut topic = model.clone();
-                topic.set_int("ErrorCode", INVALID_REQUEST.into());
-                response.structs_mut("Topics").push(topic);
-                response
-            }
-            _ => q.local_answer(),
-        }));
-    }
-    Ok(())
-}
-
-fn refused_topic(model: &StructNode, name: &str) -> StructNode {
-    let mut answer = model.clone();
-    answer.set_text("Name", Some(name));
-    answer.set_int("ErrorCode", TOPIC_AUTHORIZATION_FAILED.into());
-    answer
-}
-
-pub(super) fn filter_partitions(a: &mut Answered) {
-    let guard = &mut *a.guard;
-    a.response.structs_mut("Topics").retain(|topic| {
-        guard.sees(
-            Operation::Describe,
-            ResourceKind::Topic,
-            topic.text("Name").unwrap_or_default(),
-        )
-    });
-}
-
-/// Where a listing goes on, by the name and the partition that were not told.
-#[derive(Debug)]
-pub struct Cursor {
-    topic: Box<str>,
-    partition: i64,
-}
-
-/// A broker, which reads for the proxy's identity, ends a page where the next topic begins: if that
-/// one may not be described, the page tells a name that no topic has, and the true place is kept
-/// for the request that brings it back (threat 15).
-pub fn hide_cursor(response: &mut StructNode, guard: &mut dyn Guard) -> Option<Cursor> {
-    if !response.has("NextCursor") {
-        return None;
-    }
-    let next = response.nested_mut("NextCursor")?;
-    let topic = next.text("TopicName").unwrap_or_default();
-    if guard.sees(Operation::Describe, ResourceKind::Topic, topic) {
-        return None;
-    }
-    let kept = Cursor {
-        topic: topic.into(),
-        partition: next.int("PartitionIndex"),
-    };
-    next.set_text("TopicName", Some(NO_SUCH_TOPIC))
-        .set_int("PartitionIndex", 0);
-    Some(kept)
-}
-
-/// Puts what was kept in the place of that name; whether it stood there. Only a listing of all
-/// topics has such a place: beside names, the answer would tell which of them come before it.
-pub fn show_cursor(request: &mut StructNode, kept: &Cursor) -> bool {
-    if !request.has("Cursor") || !request.structs("Topics").is_empty() {
-        return false;
-    }
-    match request.nested_mut("Cursor") {
-        Some(cursor) if cursor.text("TopicName") == Some(NO_SUCH_TOPIC) => {
-            cursor
-                .set_text("TopicName", Some(&kept.topic))
-                .set_int("PartitionIndex", kept.partition);
-            true
-        }
-        _ => false,
-    }
 }

@@ -17,13 +17,15 @@ mod cluster;
 mod configs;
 mod groups;
 mod metadata;
+mod partitions;
 mod rules;
 mod topics;
 mod transactions;
 
 pub use layouts::{KEYS, layout};
 pub use lens::{Answered, Guard, InForce, Question, Refusal};
-pub use metadata::{Creation, Cursor, asks_for_creation, hide_cursor, show_cursor};
+pub use metadata::{Creation, asks_for_creation};
+pub use partitions::{Listing, answer_listing};
 
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Layout, Role, Struct, Versions};

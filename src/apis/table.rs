@@ -8,7 +8,8 @@ use super::Refuse::{Each, Own, Top, TopAndEach, Unused};
 use super::errors::DELEGATION_TOKEN_AUTH_DISABLED;
 use super::{Access, Api, KEYS, Phase, Refuse};
 use super::{
-    acls, cluster, configs, fetch, groups, metadata, produce, rules, topics, transactions, versions,
+    acls, cluster, configs, fetch, groups, metadata, partitions, produce, rules, topics,
+    transactions, versions,
 };
 use crate::policy::model::Operation::{
     Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write,
@@ -192,8 +193,8 @@ pub static TABLE: [Api; KEYS] = [
     row(72, "PushTelemetry", (0, 0), Client, Open(TELEMETRY), Top),
     row(73, "AssignReplicasToDirs", (0, 0), BrokerOnly, Never(CONTROLLER), Unused),
     row(74, "ListConfigResources", (0, 1), Client, Cluster(DescribeConfigs), Top),
-    row(75, "DescribeTopicPartitions", (0, 0), Client, Named(metadata::describe_partitions), Unused)
-        .filtered(metadata::filter_partitions),
+    row(75, "DescribeTopicPartitions", (0, 0), Client, Named(partitions::judge), Unused)
+        .filtered(partitions::filter),
     row(76, "ShareGroupHeartbeat", (1, 1), Client, Named(|q| {
         q.need(Read, Group, "GroupId")?;
         q.need_all_topics(Describe, "SubscribedTopicNames")

@@ -11,7 +11,7 @@ use super::listener::Listener;
 use super::revoke::Membership;
 use super::shadow::{Beside, Differences};
 use super::snapshot::Snapshot;
-use crate::apis::{Cursor, InForce};
+use crate::apis::InForce;
 use crate::broker::BrokerAddr;
 use crate::broker::Target;
 use crate::clock;
@@ -85,8 +85,6 @@ pub struct Client<'p> {
     pub members: Vec<Membership>,
     /// Its share sessions.
     pub share_sessions: ShareSessions,
-    /// Where its listing of topics goes on, if that may not be told.
-    pub cursor: Option<Cursor>,
     /// Memory for decompression.
     pub scratch: Scratch,
     /// The buckets of the client id it last used.
@@ -153,7 +151,6 @@ impl<'p> Client<'p> {
             topics: TopicNames::default(),
             members: Vec::new(),
             share_sessions: ShareSessions::default(),
-            cursor: None,
             scratch: Scratch::new(),
             buckets: None,
             muted_until: None,

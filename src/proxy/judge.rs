@@ -114,16 +114,23 @@ pub struct Wanted {
     pub defaults: bool,
     /// Whether there are topics of these names.
     pub topics: Vec<String>,
+    /// Which topics there are.
+    pub all_topics: bool,
 }
 
-/// What it has said: of the topics that were asked about, these are there.
+/// What it has said.
 #[derive(Debug, Default)]
-pub struct Learned(pub HashSet<String>);
+pub struct Learned {
+    /// Of the topics that were asked about, these are there.
+    pub existing: HashSet<String>,
+    /// The names of all topics, in their order; `None`: it has not said.
+    pub topics: Option<Vec<String>>,
+}
 
 impl Wanted {
     /// Whether it need not be asked.
     pub fn is_nothing(&self) -> bool {
-        !self.defaults && self.topics.is_empty()
+        !self.defaults && self.topics.is_empty() && !self.all_topics
     }
 }
 
@@ -139,12 +146,18 @@ impl<'a> Lookup<'a> {
 
     fn exists(&mut self, topic: &str) -> bool {
         match self.learned {
-            Some(learned) => learned.0.contains(topic),
+            Some(learned) => learned.existing.contains(topic),
             None => {
                 self.wanted.topics.push(topic.to_owned());
                 true
             }
         }
+    }
+
+    fn topics(&mut self) -> Option<Vec<String>> {
+        let topics = self.learned.and_then(|learned| learned.topics.clone());
+        self.wanted.all_topics |= topics.is_none();
+        topics
     }
 
     fn defaults(&mut self) -> Option<Defaults> {
@@ -313,6 +326,10 @@ impl Guard for Judge<'_> {
 
     fn exists(&mut self, topic: &str) -> bool {
         self.lookup.exists(topic)
+    }
+
+    fn topics(&mut self) -> Option<Vec<String>> {
+        self.lookup.topics()
     }
 
     fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String> {

@@ -186,6 +186,7 @@ pub(super) fn expect(
         throttle_ms: 0,
         refused: Vec::new(),
         told: Vec::new(),
+        listing: None,
         creation: Creation::Unasked,
         work,
         waits_ms: 0,

@@ -23,6 +23,7 @@ use crate::session::frames;
 use crate::session::handshake::{self, Failure, Handshake, Step};
 use crate::session::inflight::Owed;
 use crate::telemetry::{Direction, Outcome, Reason};
+use crate::upstream::control::AskError;
 use crate::wire::frame::{self, PREFIX_BYTES};
 
 /// Frames that are read here after one that was meant to pass unread and could not: what one
@@ -327,8 +328,8 @@ async fn weighed(
             owe(link, Owed::Local(answer));
             Ok(None)
         }
-        // Not twice: it has been asked for.
-        Weighed::Ask(_) => Ok(Some(End::Now)),
+        // It has been asked, and what cannot be done without is not known: the client comes again.
+        Weighed::Ask(_) => Ok(Some(End::Finish)),
         Weighed::Close(reason, why) => Ok(Some(close(link, &frame, reason, why))),
     }
 }
@@ -341,14 +342,18 @@ async fn ask(link: &Link<'_>, wanted: &Wanted) -> Learned {
     if wanted.defaults {
         cluster.learn_topic_defaults().await;
     }
-    if wanted.topics.is_empty() {
-        return Learned::default();
-    }
-    let existing = cluster.existing(&wanted.topics).await;
-    let existing = existing.inspect_err(|error| {
+    let mut learned = Learned::default();
+    let failed = |error: &AskError| {
         tracing::warn!(%error, "cannot ask the cluster which topics there are");
-    });
-    Learned(existing.unwrap_or_default())
+    };
+    if !wanted.topics.is_empty() {
+        let existing = cluster.existing(&wanted.topics).await;
+        learned.existing = existing.inspect_err(failed).unwrap_or_default();
+    }
+    if wanted.all_topics {
+        learned.topics = cluster.topics().await.inspect_err(failed).ok();
+    }
+    learned
 }
 
 /// Weighs a request by the policies of now: the cluster may have been asked meanwhile.

@@ -99,6 +99,9 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
         learn_topics(client, version, response);
         appearing::tell(client, expect, response);
     }
+    if let Some(listing) = &expect.listing {
+        apis::answer_listing(response, listing);
+    }
     if expect.api.shows_brokers(version) {
         learn_brokers(client, version, response, None);
         rewrite_brokers(client, version, response, None);
@@ -117,10 +120,6 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
                 guard: &mut judge,
             });
         }
-    }
-    let cursor = apis::hide_cursor(response, &mut client.judge());
-    if cursor.is_some() {
-        client.cursor = cursor;
     }
     let refused = std::mem::take(&mut expect.refused);
     lens::merge(expect.api.key, response, refused);

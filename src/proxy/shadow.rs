@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::client::Client;
-use super::judge::{DECISIONS_MAX, TopicNames};
+use super::judge::{DECISIONS_MAX, Learned, TopicNames};
 use super::weigh::ask_row;
 use crate::apis::{Answered, Api, Guard, InForce, Question};
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
@@ -190,6 +190,7 @@ pub fn of_request(
     api: &'static Api,
     version: i16,
     request: &StructNode,
+    learned: Option<&Learned>,
 ) -> Differences {
     let mut found = Differences::default();
     let Some(view) = client.view.as_ref().filter(|_| !client.beside.is_empty()) else {
@@ -198,7 +199,10 @@ pub fn of_request(
     let (topics, topology) = (&mut client.topics, &client.proxy.cluster.topology);
     let run = |view: &View| {
         let mut copy = request.clone();
-        let mut guard = Recorder::new(view, topics, topology);
+        let mut guard = Recorder {
+            learned,
+            ..Recorder::new(view, topics, topology)
+        };
         let mut question = Question::new(api, version, &mut copy, &mut guard);
         let passed = ask_row(&mut question).is_ok();
         let refused = question.refused.len();
@@ -343,6 +347,8 @@ struct Recorder<'a> {
     view: &'a View,
     topics: &'a mut TopicNames,
     topology: &'a Topology,
+    /// What the cluster has said for this request's sake.
+    learned: Option<&'a Learned>,
     /// Also what is only not shown; the cluster apart, of which answers ask only whether single
     /// names matter at all.
     sees_too: bool,
@@ -355,6 +361,7 @@ impl<'a> Recorder<'a> {
             view,
             topics,
             topology,
+            learned: None,
             sees_too: false,
             run: Run::default(),
         }
@@ -397,6 +404,13 @@ impl Guard for Recorder<'_> {
     /// Nobody is asked for the sake of what has no effect: where it matters, it is there.
     fn exists(&mut self, _topic: &str) -> bool {
         true
+    }
+
+    /// Nor here; what is not listed then is compared name by name.
+    fn topics(&mut self) -> Option<Vec<String>> {
+        let topics = self.learned?.topics.clone()?;
+        self.sees_too = true;
+        Some(topics)
     }
 
     /// Topic rules are the same beside either set; those that only observe are asked behind those

@@ -11,7 +11,8 @@ use super::shadow;
 use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
-use crate::apis::{self, Access, Api, Creation, FETCH, METADATA, PRODUCE, Question, Refusal};
+use crate::apis::{self, Access, Api, Creation, FETCH, Listing, METADATA, PRODUCE};
+use crate::apis::{Question, Refusal};
 use crate::clock;
 use crate::policy::model::{Operation, ResourceKind};
 use crate::schema::{self, BatchFault};
@@ -91,6 +92,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, learned: Option<&Learned>) -> W
         told,
         ask_version,
         mut asked,
+        listing,
     } = judged;
     let outcome = match (&verdict, refused.is_empty()) {
         (Err(Refusal::Served(_)), _) => Outcome::Answered,
@@ -163,6 +165,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, learned: Option<&Learned>) -> W
     owed.asked_version = ask_version;
     owed.refused = refused;
     owed.told = told;
+    owed.listing = listing;
     owed.forgotten = forgotten_parts(client, version, &forgotten);
     owed.creation = match (wanted, creates(ask_version, &request)) {
         (false, _) => Creation::Unasked,
@@ -187,6 +190,8 @@ struct Judged {
     told: Vec<u64>,
     ask_version: i16,
     asked: Asked,
+    /// See [`Expect`].
+    listing: Option<Listing>,
 }
 
 /// Asks the row who may do this.
@@ -214,9 +219,7 @@ fn judge(
     learned: Option<&Learned>,
 ) -> Result<Judged, Wanted> {
     let snapshot = std::sync::Arc::clone(&client.snapshot);
-    let kept = client.cursor.as_ref();
-    let shown = kept.is_some_and(|kept| apis::show_cursor(request, kept));
-    let differences = shadow::of_request(client, api, version, request);
+    let differences = shadow::of_request(client, api, version, request, learned);
     let mut observed = Vec::new();
     let mut scratch = std::mem::take(&mut client.scratch);
     let mut violations = Vec::new();
@@ -264,11 +267,12 @@ fn judge(
         let goes_on = verdict.is_ok();
         let mut judged = Judged {
             verdict,
-            changed: question.changed || shown,
+            changed: question.changed,
             refused: std::mem::take(&mut question.refused),
             told: differences.told(),
             ask_version: question.ask_version,
             asked: Asked::default(),
+            listing: question.listing.take(),
         };
         let unsupported = question.unsupported;
         judged.asked = judge.asked.take().unwrap_or_default();

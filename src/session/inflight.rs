@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::asked::Asked;
 use crate::apis::fetch::TopicParts;
-use crate::apis::{Api, Creation};
+use crate::apis::{Api, Creation, Listing};
 use crate::telemetry::Outcome;
 use crate::wire::tree::StructNode;
 
@@ -56,6 +56,8 @@ pub struct Expect {
     pub refused: Vec<(&'static str, StructNode)>,
     /// Stands for what other sets of policies would have decided otherwise and has been told.
     pub told: Vec<u64>,
+    /// Set where all topics were asked about and the broker is asked about some.
+    pub listing: Option<Listing>,
     /// Whether the broker may make topics that the request names.
     pub creation: Creation,
     /// What is to be done with the answer.

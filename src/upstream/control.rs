@@ -310,6 +310,19 @@ impl Cluster {
             .collect())
     }
 
+    /// The names of all topics, in their order.
+    pub async fn topics(&self) -> Result<Vec<String>, AskError> {
+        let all = |request: &mut StructNode| {
+            request.set("Topics", tree::Node::Structs(None));
+        };
+        let response = self.metadata(all).await?;
+        let names = response.structs("Topics").iter();
+        let names = names.filter_map(|topic| topic.text("Name"));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     pub(super) async fn metadata(
         &self,
         fill: impl FnOnce(&mut StructNode),

@@ -37,6 +37,9 @@ impl Guard for House {
     fn exists(&mut self, _: &str) -> bool {
         false
     }
+    fn topics(&mut self) -> Option<Vec<String>> {
+        None
+    }
     fn topic_name(&mut self, _: &[u8; 16]) -> Option<std::sync::Arc<str>> {
         None
     }
