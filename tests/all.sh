@@ -41,7 +41,7 @@ tiers='
   demo        1 quick
   policies    1 quick
   readme      3 quick
-  real       12 full
+  real       16 full
   identity   11 full
   faults      8 full
   surface     7 full
