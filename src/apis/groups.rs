@@ -264,7 +264,7 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     let (create, cluster) = (Operation::Create, ResourceKind::Cluster);
     if allowed && !q.guard.sees(create, cluster, CLUSTER_NAME) {
         for name in &internal {
-            let may_stay = q.guard.sees(create, kind, name) || q.guard.exists(name);
+            let may_stay = q.guard.sees(create, kind, name) || q.guard.partitions(name) > 0;
             allowed &= may_stay || q.guard.allows(create, kind, name);
         }
     }

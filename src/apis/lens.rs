@@ -12,7 +12,7 @@ use crate::wire::tree::{Node, StructNode};
 use crate::wire::walk::{Scalar, Visitor};
 
 use super::errors;
-use super::{Api, Listing, Refuse, groups, produce};
+use super::{Access, Api, Listing, Refuse, Words, groups, produce};
 
 /// What the stages answer about the subject of a request.
 pub trait Guard {
@@ -36,9 +36,9 @@ pub trait Guard {
     /// The name of the topic with that id; `None`: no such topic is known.
     fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
 
-    /// Whether there is a topic of that name. Where nobody has asked the cluster yet, it is asked,
-    /// and the request is judged anew.
-    fn exists(&mut self, topic: &str) -> bool;
+    /// How many partitions a topic has; 0: there is no such topic. Where nobody has asked the
+    /// cluster yet, it is asked, and the request is judged anew.
+    fn partitions(&mut self, topic: &str) -> usize;
 
     /// The names of all topics, in their order, likewise; `None`: the request cannot be judged by
     /// them, now or here.
@@ -127,6 +127,30 @@ impl<'a> Question<'a> {
             unsupported: None,
             listing: None,
         }
+    }
+
+    /// Asks the row who may do this. What it refuses is said as a broker says it.
+    pub fn judge(&mut self) -> Result<(), Refusal> {
+        let mut verdict = match self.api.access {
+            Access::Named(judge) => judge(self),
+            Access::Cluster(operation) => self.need_cluster(operation),
+            Access::Answered(code, why) => {
+                self.unsupported = Some(why);
+                Err(self.refuse(code))
+            }
+            Access::Rules(operation, judge, _) => judge(self, operation),
+            Access::Open(_) => Ok(()),
+            Access::Never(why) => Err(Refusal::Close(why)),
+        };
+        let words = self.api.words;
+        if words != Words::Unset {
+            if let Err(Refusal::Answer(response)) = &mut verdict {
+                put_into_words(words, response);
+            }
+            let refused = self.refused.iter_mut();
+            refused.for_each(|(_, element)| put_into_words(words, element));
+        }
+        verdict
     }
 
     /// Needs an operation on the resource that `field` names; null counts as the empty name.
@@ -326,6 +350,37 @@ impl<'a> Question<'a> {
             .collect();
         *response.structs_mut(to) = elements;
     }
+}
+
+/// Visits each error that an answer, or a part of one, holds and has a text for.
+pub fn each_worded(node: &mut StructNode, visit: &mut dyn FnMut(&mut StructNode)) {
+    if node.has("ErrorCode") && node.has("ErrorMessage") && node.int("ErrorCode") != 0 {
+        visit(node);
+    }
+    for index in 0..node.layout().fields.len() {
+        if let Some(Node::Structs(Some(inner))) = node.at_mut(index) {
+            inner
+                .iter_mut()
+                .for_each(|element| each_worded(element, visit));
+        }
+    }
+}
+
+/// Says beside the errors of a refusal what a broker says, where nothing is said yet.
+fn put_into_words(words: Words, refusal: &mut StructNode) {
+    each_worded(refusal, &mut |error| {
+        if error
+            .text("ErrorMessage")
+            .is_some_and(|text| !text.is_empty())
+        {
+            return;
+        }
+        match (words, errors::words(error.int("ErrorCode") as i16)) {
+            (Words::OfCode, Some(text)) => _ = error.set_text("ErrorMessage", Some(text)),
+            (Words::Null, _) => _ = error.set_text("ErrorMessage", None),
+            (Words::OfCode, None) | (Words::Unset, _) => {}
+        }
+    });
 }
 
 /// Puts what was decided here into the answer of the broker.
@@ -616,8 +671,8 @@ mod tests {
             true
         }
 
-        fn exists(&mut self, _: &str) -> bool {
-            false
+        fn partitions(&mut self, _: &str) -> usize {
+            0
         }
 
         fn topics(&mut self) -> Option<Vec<String>> {

@@ -6,7 +6,7 @@ use crate::wire::layout::Role;
 use crate::wire::tree::{Node, StructNode};
 
 use super::errors::ILLEGAL_SASL_STATE;
-use super::lens::{Question, Refusal, mirror, set_role};
+use super::lens::{Question, Refusal, each_worded, mirror, set_role};
 use super::{Api, Phase, Refuse};
 
 /// APIs whose errors stand on each element of an array: (key, of the request, of the response).
@@ -178,14 +178,9 @@ fn defaults(question: &Question, response: &mut StructNode) {
 
 /// Puts a text beside each error.
 fn say(node: &mut StructNode, text: &str) {
-    if node.has("ErrorCode") && node.has("ErrorMessage") && node.int("ErrorCode") != 0 {
-        node.set_text("ErrorMessage", Some(text));
-    }
-    for index in 0..node.layout().fields.len() {
-        if let Some(Node::Structs(Some(inner))) = node.at_mut(index) {
-            inner.iter_mut().for_each(|element| say(element, text));
-        }
-    }
+    each_worded(node, &mut |error| {
+        _ = error.set_text("ErrorMessage", Some(text))
+    });
 }
 
 /// The exception's text; Kafka writes the API's name as a constant.

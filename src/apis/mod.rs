@@ -48,6 +48,20 @@ pub struct Api {
     pub refuse: Refuse,
     /// What the answer must not show.
     pub filter: Option<fn(&mut Answered)>,
+    /// What stands beside the error code of a refusal.
+    pub words: Words,
+}
+
+/// What a broker's refusal says beside its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// What the definition of the answer gives a text that nobody sets: nothing, or an empty one.
+    Unset,
+    /// Nothing.
+    Null,
+    /// What Kafka's `Errors` says of the code. A broker that checks a right on the cluster says a
+    /// print of its request instead, which holds addresses.
+    OfCode,
 }
 
 /// Who may send a request of this API.

@@ -5,8 +5,9 @@
 use super::Access::{Answered as Reply, Cluster, Named, Never, Open, Rules};
 use super::Phase::{BrokerOnly, Client, Handshake, Retired};
 use super::Refuse::{Each, Own, Top, TopAndEach, Unused};
+use super::Words::{Null, OfCode};
 use super::errors::DELEGATION_TOKEN_AUTH_DISABLED;
-use super::{Access, Api, KEYS, Phase, Refuse};
+use super::{Access, Api, KEYS, Phase, Refuse, Words};
 use super::{
     acls, cluster, configs, fetch, groups, metadata, partitions, produce, rules, topics,
     transactions, versions,
@@ -49,12 +50,18 @@ const fn row(
         access,
         refuse,
         filter: None,
+        words: Words::Unset,
     }
 }
 
 impl Api {
     const fn filtered(mut self, filter: fn(&mut super::Answered)) -> Api {
         self.filter = Some(filter);
+        self
+    }
+
+    const fn saying(mut self, words: Words) -> Api {
+        self.words = words;
         self
     }
 }
@@ -78,7 +85,8 @@ pub static TABLE: [Api; KEYS] = [
     row(9, "OffsetFetch", (1, 10), Client, Named(groups::offset_fetch),
         Own(groups::refuse_offset_fetch))
         .filtered(groups::filter_offset_fetch),
-    row(10, "FindCoordinator", (0, 6), Client, Named(groups::find_coordinator), Unused),
+    row(10, "FindCoordinator", (0, 6), Client, Named(groups::find_coordinator), Unused)
+        .saying(OfCode),
     row(11, "JoinGroup", (0, 9), Client, Named(|q| q.need(Read, Group, "GroupId")),
         Own(groups::refuse_join)),
     row(12, "Heartbeat", (0, 4), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
@@ -93,7 +101,7 @@ pub static TABLE: [Api; KEYS] = [
         .filtered(versions::intersect),
     row(19, "CreateTopics", (2, 7), Client, Named(topics::create), Each("Topics", "Topics"))
         .filtered(topics::filter_create),
-    row(20, "DeleteTopics", (1, 6), Client, Named(topics::delete), Unused),
+    row(20, "DeleteTopics", (1, 6), Client, Named(topics::delete), Unused).saying(OfCode),
     row(21, "DeleteRecords", (0, 2), Client,
         Named(|q| topics::strip_with_watermark(q, Delete)), Each("Topics", "Topics")),
     row(22, "InitProducerId", (0, 5), Client, Named(transactions::init_producer_id),
@@ -115,14 +123,18 @@ pub static TABLE: [Api; KEYS] = [
         q.need(Read, Group, "GroupId")?;
         q.strip_topics("Topics", Read, "Topics")
     }), Each("Topics", "Topics")),
-    row(29, "DescribeAcls", (1, 3), Client, Rules(Describe, acls::describe, LISTED), Top),
+    row(29, "DescribeAcls", (1, 3), Client, Rules(Describe, acls::describe, LISTED), Top)
+        .saying(OfCode),
     row(30, "CreateAcls", (1, 3), Client, Rules(Alter, acls::create, FILES),
-        Each("Creations", "Results")),
+        Each("Creations", "Results"))
+        .saying(OfCode),
     row(31, "DeleteAcls", (1, 3), Client, Rules(Alter, acls::delete, FILES),
-        Each("Filters", "FilterResults")),
+        Each("Filters", "FilterResults"))
+        .saying(OfCode),
     row(32, "DescribeConfigs", (1, 4), Client, Named(configs::describe), Unused)
-        .filtered(configs::hide_addresses),
-    row(33, "AlterConfigs", (0, 2), Client, Named(configs::alter), Unused),
+        .filtered(configs::hide_addresses)
+        .saying(OfCode),
+    row(33, "AlterConfigs", (0, 2), Client, Named(configs::alter), Unused).saying(OfCode),
     row(34, "AlterReplicaLogDirs", (1, 2), Client, Cluster(Alter),
         Own(cluster::refuse_alter_log_dirs)),
     row(35, "DescribeLogDirs", (1, 5), Client, Cluster(Describe), Top),
@@ -140,40 +152,49 @@ pub static TABLE: [Api; KEYS] = [
     row(42, "DeleteGroups", (0, 2), Client,
         Named(|q| q.strip_names("GroupsNames", Delete, Group, "Results")), Unused),
     row(43, "ElectLeaders", (0, 2), Client, Cluster(Alter),
-        TopAndEach("TopicPartitions", "ReplicaElectionResults")),
-    row(44, "IncrementalAlterConfigs", (0, 1), Client, Named(configs::alter), Unused),
+        TopAndEach("TopicPartitions", "ReplicaElectionResults"))
+        .saying(OfCode),
+    row(44, "IncrementalAlterConfigs", (0, 1), Client, Named(configs::alter), Unused)
+        .saying(OfCode),
     row(45, "AlterPartitionReassignments", (0, 1), Client, Named(rules::reassign),
-        TopAndEach("Topics", "Responses")),
+        TopAndEach("Topics", "Responses"))
+        .saying(OfCode),
     row(46, "ListPartitionReassignments", (0, 0), Client, Cluster(Describe),
-        Own(cluster::refuse_list_reassignments)),
+        Own(cluster::refuse_list_reassignments))
+        .saying(OfCode),
     row(47, "OffsetDelete", (0, 0), Client, Named(|q| {
         q.need(Delete, Group, "GroupId")?;
         q.strip_topics_and_ask("Topics", Read, "Topics");
         Ok(())
     }), Top),
     row(48, "DescribeClientQuotas", (0, 1), Client, Cluster(DescribeConfigs),
-        Own(cluster::refuse_describe_quotas)),
+        Own(cluster::refuse_describe_quotas))
+        .saying(Null),
     row(49, "AlterClientQuotas", (0, 1), Client, Cluster(AlterConfigs),
-        Own(cluster::refuse_alter_quotas)),
+        Own(cluster::refuse_alter_quotas))
+        .saying(OfCode),
     row(50, "DescribeUserScramCredentials", (0, 0), Client, Cluster(Describe),
-        Own(cluster::refuse_describe_scram)),
+        Own(cluster::refuse_describe_scram))
+        .saying(Null),
     row(51, "AlterUserScramCredentials", (0, 0), Client, Cluster(Alter),
-        Own(cluster::refuse_alter_scram)),
+        Own(cluster::refuse_alter_scram))
+        .saying(OfCode),
     row(52, "Vote", (0, 2), BrokerOnly, Never(RAFT), Unused),
     row(53, "BeginQuorumEpoch", (0, 1), BrokerOnly, Never(RAFT), Unused),
     row(54, "EndQuorumEpoch", (0, 1), BrokerOnly, Never(RAFT), Unused),
-    row(55, "DescribeQuorum", (0, 2), Client, Cluster(Describe), Top),
+    row(55, "DescribeQuorum", (0, 2), Client, Cluster(Describe), Top).saying(OfCode),
     row(56, "AlterPartition", (2, 3), BrokerOnly, Never(CONTROLLER), Unused),
-    row(57, "UpdateFeatures", (0, 2), Client, Cluster(Alter), Top),
+    row(57, "UpdateFeatures", (0, 2), Client, Cluster(Alter), Top).saying(OfCode),
     row(58, "Envelope", (0, 0), BrokerOnly, Never(CONTROLLER), Unused),
     row(59, "FetchSnapshot", (0, 1), BrokerOnly, Never(RAFT), Unused),
     row(60, "DescribeCluster", (0, 2), Client,
         Open("a broker asks no permission; addresses are rewritten"), Top),
     row(61, "DescribeProducers", (0, 0), Client,
-        Named(|q| q.strip_topics("Topics", Read, "Topics")), Each("Topics", "Topics")),
+        Named(|q| q.strip_topics("Topics", Read, "Topics")), Each("Topics", "Topics"))
+        .saying(OfCode),
     row(62, "BrokerRegistration", (0, 4), BrokerOnly, Never(CONTROLLER), Unused),
     row(63, "BrokerHeartbeat", (0, 2), BrokerOnly, Never(CONTROLLER), Unused),
-    row(64, "UnregisterBroker", (0, 0), Client, Cluster(Alter), Top),
+    row(64, "UnregisterBroker", (0, 0), Client, Cluster(Alter), Top).saying(OfCode),
     row(65, "DescribeTransactions", (0, 0), Client,
         Named(|q| {
             q.strip_names("TransactionalIds", Describe, TransactionalId, "TransactionStates")
@@ -209,8 +230,8 @@ pub static TABLE: [Api; KEYS] = [
         q.strip_topics_and_ask("Topics", Read, "Responses");
         Ok(())
     }), Top),
-    row(80, "AddRaftVoter", (0, 1), Client, Cluster(Alter), Top),
-    row(81, "RemoveRaftVoter", (0, 0), Client, Cluster(Alter), Top),
+    row(80, "AddRaftVoter", (0, 1), Client, Cluster(Alter), Top).saying(OfCode),
+    row(81, "RemoveRaftVoter", (0, 0), Client, Cluster(Alter), Top).saying(OfCode),
     row(82, "UpdateRaftVoter", (0, 0), BrokerOnly, Never(RAFT), Unused),
     row(83, "InitializeShareGroupState", (0, 0), BrokerOnly, Never(BROKERS), Unused),
     row(84, "ReadShareGroupState", (0, 0), BrokerOnly, Never(BROKERS), Unused),
@@ -223,17 +244,20 @@ pub static TABLE: [Api; KEYS] = [
         .filtered(groups::filter_streams_describe),
     row(90, "DescribeShareGroupOffsets", (0, 1), Client, Named(groups::describe_share_offsets),
         Unused)
-        .filtered(groups::filter_share_offsets),
+        .filtered(groups::filter_share_offsets)
+        .saying(OfCode),
     row(91, "AlterShareGroupOffsets", (0, 0), Client, Named(|q| {
         q.need(Read, Group, "GroupId")?;
         q.strip_topics_and_ask("Topics", Read, "Responses");
         Ok(())
-    }), Top),
+    }), Top)
+        .saying(OfCode),
     row(92, "DeleteShareGroupOffsets", (0, 0), Client, Named(|q| {
         q.need(Delete, Group, "GroupId")?;
         q.strip_topics_and_ask("Topics", Read, "Responses");
         Ok(())
-    }), Top),
+    }), Top)
+        .saying(OfCode),
 ];
 
 const NO_VERSION: (i16, i16) = (1, 0);

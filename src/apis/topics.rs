@@ -1,7 +1,9 @@
 //! Topics and their offsets: ListOffsets, CreateTopics, DeleteTopics, DeleteRecords,
 //! OffsetForLeaderEpoch.
 
-use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
+use super::errors::{
+    INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+};
 use super::lens::{Answered, Guard, Question, Refusal};
 use super::rules;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
@@ -120,9 +122,10 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
             let delete = guard.allows(Operation::Delete, ResourceKind::Topic, name);
             let allowed = delete && guard.sees(Operation::Describe, ResourceKind::Topic, name);
             if !allowed {
+                let code = undeletable(guard, name);
                 let mut answer = model.clone();
                 answer.set_text("Name", Some(name));
-                answer.set_int("ErrorCode", TOPIC_AUTHORIZATION_FAILED.into());
+                answer.set_int("ErrorCode", code.into());
                 refused.push(("Responses", answer));
             }
             allowed
@@ -143,7 +146,10 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
                 .set_text("Name", None)
                 .set("TopicId", Node::Uuid([0; 16]));
             let code = match &name {
-                None if id == [0; 16] => INVALID_REQUEST,
+                None if id == [0; 16] => {
+                    answer.set_text("ErrorMessage", Some(NEITHER));
+                    INVALID_REQUEST
+                }
                 None => UNKNOWN_TOPIC_ID,
                 Some(name) if by_cluster(guard, name) => return true,
                 Some(name) => {
@@ -155,7 +161,10 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
                     if describe || !by_id {
                         answer.set_text("Name", Some(name));
                     }
-                    TOPIC_AUTHORIZATION_FAILED
+                    match by_id {
+                        true => TOPIC_AUTHORIZATION_FAILED,
+                        false => undeletable(guard, name),
+                    }
                 }
             };
             if by_id {
@@ -175,5 +184,17 @@ pub(super) fn delete(q: &mut Question) -> Result<(), Refusal> {
     match nothing_left && !q.refused.is_empty() {
         true => Err(Refusal::Answer(q.local_answer())),
         false => Ok(()),
+    }
+}
+
+/// What a broker says of an element without name and id.
+const NEITHER: &str = "Neither topic name nor id were specified.";
+
+/// Why a topic is not deleted: who may describe it learns first that there is none.
+fn undeletable(guard: &mut dyn Guard, name: &str) -> i16 {
+    let seen = guard.sees(Operation::Describe, ResourceKind::Topic, name);
+    match seen && guard.partitions(name) == 0 {
+        true => UNKNOWN_TOPIC_OR_PARTITION,
+        false => TOPIC_AUTHORIZATION_FAILED,
     }
 }

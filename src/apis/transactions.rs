@@ -2,6 +2,7 @@
 
 use super::errors::{
     CLUSTER_AUTHORIZATION_FAILED, OPERATION_NOT_ATTEMPTED, TOPIC_AUTHORIZATION_FAILED,
+    UNKNOWN_TOPIC_OR_PARTITION,
 };
 use super::lens::{Answered, Question, Refusal, mirror};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
@@ -40,7 +41,7 @@ pub(super) fn refuse_init_producer_id(q: &Question, code: i16) -> StructNode {
 }
 
 /// WRITE on the transactional id and on each topic, all or nothing: if one topic is refused,
-/// the others answer OPERATION_NOT_ATTEMPTED.
+/// the others answer OPERATION_NOT_ATTEMPTED, or that they are not there.
 pub(super) fn add_partitions(q: &mut Question) -> Result<(), Refusal> {
     let id = "V3AndBelowTransactionalId";
     q.need(Operation::Write, ResourceKind::TransactionalId, id)?;
@@ -55,15 +56,26 @@ pub(super) fn add_partitions(q: &mut Question) -> Result<(), Refusal> {
     let mut response = q.empty_response();
     let model = response.element("ResultsByTopicV3AndBelow");
     let topics = q.request.structs("V3AndBelowTopics").iter().zip(&denied);
-    let results = topics.map(|(topic, denied)| {
-        let code = if *denied {
-            TOPIC_AUTHORIZATION_FAILED
-        } else {
-            OPERATION_NOT_ATTEMPTED
+    for (topic, denied) in topics {
+        let code = match denied {
+            true => TOPIC_AUTHORIZATION_FAILED,
+            false => OPERATION_NOT_ATTEMPTED,
         };
-        mirror(topic, &model, q.version, code)
-    });
-    *response.structs_mut("ResultsByTopicV3AndBelow") = results.collect();
+        let mut answer = mirror(topic, &model, q.version, code);
+        if !denied {
+            let there = q.guard.partitions(topic.text("Name").unwrap_or_default());
+            for partition in answer.structs_mut("ResultsByPartition") {
+                let index = usize::try_from(partition.int("PartitionIndex"));
+                if index.is_ok_and(|index| index < there) {
+                    continue;
+                }
+                partition.set_int("PartitionErrorCode", UNKNOWN_TOPIC_OR_PARTITION.into());
+            }
+        }
+        response
+            .structs_mut("ResultsByTopicV3AndBelow")
+            .push(answer);
+    }
     Err(Refusal::Answer(response))
 }
 

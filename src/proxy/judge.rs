@@ -1,7 +1,7 @@
 //! Answers what the API rows ask ([`Guard`]) from the policies in force, and remembers what was
 //! refused for the audit log.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::apis::lens::TopicIds;
@@ -112,7 +112,7 @@ pub struct Lookup<'a> {
 pub struct Wanted {
     /// Its defaults for topics.
     pub defaults: bool,
-    /// Whether there are topics of these names.
+    /// Whether there are topics of these names, and how many partitions they have.
     pub topics: Vec<String>,
     /// Which topics there are.
     pub all_topics: bool,
@@ -121,8 +121,8 @@ pub struct Wanted {
 /// What it has said.
 #[derive(Debug, Default)]
 pub struct Learned {
-    /// Of the topics that were asked about, these are there.
-    pub existing: HashSet<String>,
+    /// Of the topics that were asked about, those that are there, with how many partitions.
+    pub existing: HashMap<String, usize>,
     /// The names of all topics, in their order; `None`: it has not said.
     pub topics: Option<Vec<String>>,
 }
@@ -144,12 +144,12 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    fn exists(&mut self, topic: &str) -> bool {
+    fn partitions(&mut self, topic: &str) -> usize {
         match self.learned {
-            Some(learned) => learned.existing.contains(topic),
+            Some(learned) => learned.existing.get(topic).copied().unwrap_or(0),
             None => {
                 self.wanted.topics.push(topic.to_owned());
-                true
+                usize::MAX
             }
         }
     }
@@ -324,8 +324,8 @@ impl Guard for Judge<'_> {
         }
     }
 
-    fn exists(&mut self, topic: &str) -> bool {
-        self.lookup.exists(topic)
+    fn partitions(&mut self, topic: &str) -> usize {
+        self.lookup.partitions(topic)
     }
 
     fn topics(&mut self) -> Option<Vec<String>> {

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::judge::{DECISIONS_MAX, Learned, TopicNames};
-use super::weigh::ask_row;
 use crate::apis::{Answered, Api, Guard, InForce, Question};
 use crate::policy::model::{Operation, ResourceKind, RuleRef, Subject};
 use crate::policy::tenant::{Tenant, tenant_of};
@@ -204,7 +203,7 @@ pub fn of_request(
             ..Recorder::new(view, topics, topology)
         };
         let mut question = Question::new(api, version, &mut copy, &mut guard);
-        let passed = ask_row(&mut question).is_ok();
+        let passed = question.judge().is_ok();
         let refused = question.refused.len();
         Run {
             passed,
@@ -402,8 +401,8 @@ impl Guard for Recorder<'_> {
     }
 
     /// Nobody is asked for the sake of what has no effect: where it matters, it is there.
-    fn exists(&mut self, _topic: &str) -> bool {
-        true
+    fn partitions(&mut self, _topic: &str) -> usize {
+        usize::MAX
     }
 
     /// Nor here; what is not listed then is compared name by name.

@@ -11,7 +11,7 @@ use super::shadow;
 use super::share;
 use crate::apis::fetch as fetch_api;
 use crate::apis::produce::{self, Refused};
-use crate::apis::{self, Access, Api, Creation, FETCH, Listing, METADATA, PRODUCE};
+use crate::apis::{self, Api, Creation, FETCH, Listing, METADATA, PRODUCE};
 use crate::apis::{Question, Refusal};
 use crate::clock;
 use crate::policy::model::{Operation, ResourceKind};
@@ -194,21 +194,6 @@ struct Judged {
     listing: Option<Listing>,
 }
 
-/// Asks the row who may do this.
-pub(super) fn ask_row(question: &mut Question) -> Result<(), Refusal> {
-    match question.api.access {
-        Access::Named(judge) => judge(question),
-        Access::Cluster(operation) => question.need_cluster(operation),
-        Access::Answered(code, why) => {
-            question.unsupported = Some(why);
-            Err(question.refuse(code))
-        }
-        Access::Rules(operation, judge, _) => judge(question, operation),
-        Access::Open(_) => Ok(()),
-        Access::Never(why) => Err(Refusal::Close(why)),
-    }
-}
-
 /// The order of the guards: access rules first, then topic rules, then what the records must be.
 /// An error: this must be known first.
 fn judge(
@@ -234,7 +219,7 @@ fn judge(
         judge.needs_names = rules_produce || (checks_produce && snapshot.schemas.refuses());
         judge.asked = Some(Asked::default());
         let mut question = Question::new(api, version, request, &mut judge);
-        let mut verdict = ask_row(&mut question);
+        let mut verdict = question.judge();
         if verdict.is_ok() && rules_produce {
             verdict = produce::refuse_partitions(&mut question, |topic, bytes| {
                 let rules = snapshot.topic_rules.produce(topic)?;

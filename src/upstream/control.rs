@@ -1,7 +1,7 @@
 //! The proxy's own questions to the cluster: who the brokers are, which topic an id stands for,
 //! what versions a broker has. Connections of clients are never used for them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -291,8 +291,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Which of these topics there are.
-    pub async fn existing(&self, names: &[String]) -> Result<HashSet<String>, AskError> {
+    /// Which of these topics there are, and how many partitions they have.
+    pub async fn existing(&self, names: &[String]) -> Result<HashMap<String, usize>, AskError> {
         let response = self
             .metadata(|request| {
                 for name in names {
@@ -304,10 +304,11 @@ impl Cluster {
             .await?;
         let there = response.structs("Topics").iter();
         let there = there.filter(|topic| topic.int("ErrorCode") == 0);
-        Ok(there
-            .filter_map(|topic| topic.text("Name"))
-            .map(str::to_owned)
-            .collect())
+        let named = there.filter_map(|topic| {
+            let partitions = topic.structs("Partitions").len();
+            Some((topic.text("Name")?.to_owned(), partitions))
+        });
+        Ok(named.collect())
     }
 
     /// The names of all topics, in their order.

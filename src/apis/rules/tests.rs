@@ -34,8 +34,8 @@ impl Guard for House {
     fn within(&mut self, _: ResourceKind, _: Option<&str>) -> bool {
         true
     }
-    fn exists(&mut self, _: &str) -> bool {
-        false
+    fn partitions(&mut self, _: &str) -> usize {
+        0
     }
     fn topics(&mut self) -> Option<Vec<String>> {
         None
