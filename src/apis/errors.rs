@@ -28,20 +28,6 @@ pub const SHARE_SESSION_NOT_FOUND: i16 = 122;
 
 use crate::policy::model::ResourceKind;
 
-/// What Kafka's `Errors` says of a code with which something is refused here in the words of a
-/// broker; `None`: what is said of it depends on the case.
-pub fn words(code: i16) -> Option<&'static str> {
-    Some(match code {
-        UNKNOWN_TOPIC_OR_PARTITION => "This server does not host this topic-partition.",
-        TOPIC_AUTHORIZATION_FAILED => "Topic authorization failed.",
-        GROUP_AUTHORIZATION_FAILED => "Group authorization failed.",
-        CLUSTER_AUTHORIZATION_FAILED => "Cluster authorization failed.",
-        TRANSACTIONAL_ID_AUTHORIZATION_FAILED => "Transactional Id authorization failed.",
-        UNKNOWN_TOPIC_ID => "This server does not host this topic ID.",
-        _ => return None,
-    })
-}
-
 /// The code with which a broker refuses an operation on a resource of this kind.
 pub fn denied(kind: ResourceKind) -> i16 {
     match kind {

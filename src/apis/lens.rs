@@ -1,68 +1,15 @@
-//! How the functions behind the rows look at a request: what they may ask ([`Guard`]), the
-//! request under judgement ([`Question`]), the answer under filtering ([`Answered`]), and the
-//! moves that many APIs share: need an operation, strip refused topics, mirror a request's
-//! entities into an error answer.
+//! How the functions behind the rows look at a request: the request under judgement
+//! ([`Question`]), the answer under filtering ([`Answered`]), and the moves that many APIs share:
+//! need an operation, strip refused topics, mirror a request's entities into an error answer.
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
-use crate::policy::rule::AccessPolicy;
-use crate::topic_rules::Change;
 use crate::wire::layout::{Field, Role, Struct};
 use crate::wire::primitive::WireError;
 use crate::wire::tree::{Node, StructNode};
 use crate::wire::walk::{Scalar, Visitor};
 
-use super::errors;
-use super::{Access, Api, Listing, Refuse, Words, groups, produce};
-
-/// What the stages answer about the subject of a request.
-pub trait Guard {
-    /// Whether the subject may do this; a refusal is remembered for the audit log.
-    fn allows(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool;
-
-    /// As `allows`, for questions whose refusal is not one the client sees (filtered lists).
-    fn sees(&mut self, operation: Operation, kind: ResourceKind, name: &str) -> bool;
-
-    /// Whether the subject may do this on some resource of the kind (Kafka's
-    /// `authorizeByResourceType`).
-    fn allows_any(&mut self, operation: Operation, kind: ResourceKind) -> bool;
-
-    /// Whether the subject may do this on every resource of the kind.
-    fn allows_all(&mut self, operation: Operation, kind: ResourceKind) -> bool;
-
-    /// Whether the subject's tenant may touch the name, or with `None` every name of the kind,
-    /// where a right on the cluster stands for the right on each.
-    fn within(&mut self, kind: ResourceKind, name: Option<&str>) -> bool;
-
-    /// The name of the topic with that id; `None`: no such topic is known.
-    fn topic_name(&mut self, id: &[u8; 16]) -> Option<std::sync::Arc<str>>;
-
-    /// How many partitions a topic has; 0: there is no such topic. Where nobody has asked the
-    /// cluster yet, it is asked, and the request is judged anew.
-    fn partitions(&mut self, topic: &str) -> usize;
-
-    /// The names of all topics, in their order, likewise; `None`: the request cannot be judged by
-    /// them, now or here.
-    fn topics(&mut self) -> Option<Vec<String>>;
-
-    /// What topic rules say against making or changing a topic so; `None`: nothing. It is
-    /// remembered for the audit log.
-    fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String>;
-
-    /// Whether topic rules let a broker make this topic by itself, with the cluster's defaults.
-    fn may_appear(&mut self, topic: &str) -> bool;
-
-    /// The rules themselves; `None`: they are the broker's.
-    fn rules(&self) -> Option<InForce<'_>>;
-}
-
-/// The access rules in force.
-#[derive(Clone, Copy, Debug)]
-pub struct InForce<'a> {
-    /// What they say.
-    pub policies: &'a [AccessPolicy],
-    /// Where their files are, as the configuration writes it.
-    pub path: &'a str,
-}
+use super::words::{Words, put_into_words};
+use super::{Access, Api, Guard, Listing, Refuse, errors, groups, produce};
 
 /// Why a request goes no further.
 #[derive(Debug)]
@@ -352,37 +299,6 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Visits each error that an answer, or a part of one, holds and has a text for.
-pub fn each_worded(node: &mut StructNode, visit: &mut dyn FnMut(&mut StructNode)) {
-    if node.has("ErrorCode") && node.has("ErrorMessage") && node.int("ErrorCode") != 0 {
-        visit(node);
-    }
-    for index in 0..node.layout().fields.len() {
-        if let Some(Node::Structs(Some(inner))) = node.at_mut(index) {
-            inner
-                .iter_mut()
-                .for_each(|element| each_worded(element, visit));
-        }
-    }
-}
-
-/// Says beside the errors of a refusal what a broker says, where nothing is said yet.
-fn put_into_words(words: Words, refusal: &mut StructNode) {
-    each_worded(refusal, &mut |error| {
-        if error
-            .text("ErrorMessage")
-            .is_some_and(|text| !text.is_empty())
-        {
-            return;
-        }
-        match (words, errors::words(error.int("ErrorCode") as i16)) {
-            (Words::OfCode, Some(text)) => _ = error.set_text("ErrorMessage", Some(text)),
-            (Words::Null, _) => _ = error.set_text("ErrorMessage", None),
-            (Words::OfCode, None) | (Words::Unset, _) => {}
-        }
-    });
-}
-
 /// Puts what was decided here into the answer of the broker.
 pub fn merge(key: i16, response: &mut StructNode, refused: Vec<(&'static str, StructNode)>) {
     // An error about the group or the session leaves no topic in the answer.
@@ -645,7 +561,9 @@ impl<'b> Visitor<'b> for TopicIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apis::InForce;
     use crate::apis::{Access, layout, lookup};
+    use crate::topic_rules::Change;
 
     /// Allows everything on groups and nothing else.
     struct GroupsOnly;

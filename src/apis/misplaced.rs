@@ -6,7 +6,8 @@ use crate::wire::layout::Role;
 use crate::wire::tree::{Node, StructNode};
 
 use super::errors::ILLEGAL_SASL_STATE;
-use super::lens::{Question, Refusal, each_worded, mirror, set_role};
+use super::lens::{Question, Refusal, mirror, set_role};
+use super::words::each_worded;
 use super::{Api, Phase, Refuse};
 
 /// APIs whose errors stand on each element of an array: (key, of the request, of the response).

@@ -5,12 +5,14 @@
 
 pub mod errors;
 pub mod fetch;
+pub mod guard;
 pub mod layouts;
 pub mod lens;
 pub mod misplaced;
 pub mod produce;
 pub mod table;
 pub mod versions;
+pub mod words;
 
 mod acls;
 mod cluster;
@@ -22,10 +24,12 @@ mod rules;
 mod topics;
 mod transactions;
 
+pub use guard::{Guard, InForce};
 pub use layouts::{KEYS, layout};
-pub use lens::{Answered, Guard, InForce, Question, Refusal};
+pub use lens::{Answered, Question, Refusal};
 pub use metadata::{Creation, asks_for_creation};
 pub use partitions::{Listing, answer_listing};
+pub use words::Words;
 
 use crate::policy::model::Operation;
 use crate::wire::layout::{Field, Layout, Role, Struct, Versions};
@@ -50,18 +54,6 @@ pub struct Api {
     pub filter: Option<fn(&mut Answered)>,
     /// What stands beside the error code of a refusal.
     pub words: Words,
-}
-
-/// What a broker's refusal says beside its code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
-    /// What the definition of the answer gives a text that nobody sets: nothing, or an empty one.
-    Unset,
-    /// Nothing.
-    Null,
-    /// What Kafka's `Errors` says of the code. A broker that checks a right on the cluster says a
-    /// print of its request instead, which holds addresses.
-    OfCode,
 }
 
 /// Who may send a request of this API.

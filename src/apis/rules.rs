@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
+use super::Guard;
 use super::configs::{ALTER_CONFIGS, TOPIC};
 use super::errors::POLICY_VIOLATION;
-use super::lens::{Guard, Question, Refusal, mirror};
+use super::lens::{Question, Refusal, mirror};
 use crate::policy::model::Operation;
 use crate::topic_rules::{Change, ConfigChange, Count, How};
 use crate::wire::tree::{Node, StructNode};

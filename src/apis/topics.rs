@@ -1,10 +1,11 @@
 //! Topics and their offsets: ListOffsets, CreateTopics, DeleteTopics, DeleteRecords,
 //! OffsetForLeaderEpoch.
 
+use super::Guard;
 use super::errors::{
     INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
 };
-use super::lens::{Answered, Guard, Question, Refusal};
+use super::lens::{Answered, Question, Refusal};
 use super::rules;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
