@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::errors::{self, GROUP_AUTHORIZATION_FAILED, TOPIC_AUTHORIZATION_FAILED};
 use super::lens::{Answered, Question, Refusal, mirror, topic_of};
 use super::rules;
+use super::topics::{is_legal, is_of_brokers};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
@@ -253,6 +254,11 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
         }
         regex |= part.texts("SourceTopicRegex").next().is_some();
     }
+    // A broker looks at the names before it asks for permission.
+    let may_read = |name: &String| is_legal(name) && !is_of_brokers(name);
+    if !names.iter().chain(&internal).all(may_read) {
+        return Err(q.refuse(errors::STREAMS_INVALID_TOPOLOGY));
+    }
     let kind = ResourceKind::Topic;
     let mut allowed = true;
     for name in names.iter().chain(&internal) {
@@ -274,14 +280,67 @@ pub(super) fn streams_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     }
 }
 
-/// READ on the group and on each topic. Refused topics carry the error for what is fetched and,
-/// where the request acknowledges records of theirs, for that too.
-pub(super) fn share_fetch(q: &mut Question) -> Result<(), Refusal> {
+/// READ on the group, once the request says by which protocol its members have agreed.
+pub(super) fn sync(q: &mut Question) -> Result<(), Refusal> {
+    if q.version >= 5 && (q.request.is_null("ProtocolType") || q.request.is_null("ProtocolName")) {
+        return Err(q.refuse(errors::INCONSISTENT_GROUP_PROTOCOL));
+    }
+    q.need(Operation::Read, ResourceKind::Group, "GroupId")
+}
+
+/// READ on the group and DESCRIBE on every subscribed topic.
+pub(super) fn share_heartbeat(q: &mut Question) -> Result<(), Refusal> {
     q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
+    if !is_member(q.request.text("MemberId")) {
+        return Err(q.refuse(errors::INVALID_REQUEST));
+    }
+    q.need_all_topics(Operation::Describe, "SubscribedTopicNames")
+}
+
+/// ShareFetch and ShareAcknowledge: READ on the group and on each topic. Refused topics carry the
+/// error for what is fetched and, where the request acknowledges records of theirs, for that too.
+pub(super) fn share_session(q: &mut Question) -> Result<(), Refusal> {
+    if q.request.is_null("GroupId") {
+        return Err(q.refuse(errors::INVALID_REQUEST));
+    }
+    q.need(Operation::Read, ResourceKind::Group, "GroupId")?;
+    let is_member = is_member(q.request.text("MemberId"));
+    if !is_member || renews_and_fetches(q) || acknowledges_first(q) {
+        return Err(q.refuse(errors::INVALID_REQUEST));
+    }
     // Without topics the session still goes on.
     q.strip_topics_and_ask("Topics", Operation::Read, "Responses");
     // A topic to forget need not be readable, but must not reach the broker unknown.
     Ok(())
+}
+
+/// The longest id of a member of a share group, in characters.
+const MEMBER_CHARS_MAX: usize = 36;
+
+fn is_member(id: Option<&str>) -> bool {
+    id.is_some_and(|id| (1..=MEMBER_CHARS_MAX).contains(&id.encode_utf16().count()))
+}
+
+/// Who renews acknowledgements fetches nothing in the same request (KIP-1222).
+fn renews_and_fetches(q: &Question) -> bool {
+    let amounts = ["MaxBytes", "MinBytes", "MaxRecords", "MaxWaitMs"];
+    let request = &*q.request;
+    q.version >= 2
+        && request.has("MaxBytes")
+        && request.int("IsRenewAck") != 0
+        && amounts.iter().any(|amount| request.int(amount) != 0)
+}
+
+/// Who begins a session has nothing to acknowledge yet.
+fn acknowledges_first(q: &Question) -> bool {
+    let mut topics = q.request.structs("Topics").iter();
+    let acknowledges = |partition: &StructNode| {
+        let batches = partition.structs("AcknowledgementBatches");
+        !batches.is_empty()
+    };
+    q.request.has("MaxBytes")
+        && q.request.int("ShareSessionEpoch") == 0
+        && topics.any(|topic| topic.structs("Partitions").iter().any(acknowledges))
 }
 
 /// A session belongs to a member of the group, and a broker takes everybody for it who says so: two
@@ -339,15 +398,26 @@ pub(super) fn filter_streams_describe(a: &mut Answered) {
         let mut sees = |n: &String| guard.sees(Operation::Describe, ResourceKind::Topic, n);
         if !names.iter().all(&mut sees) {
             hide_group(group);
-            group.set("Topology", Node::Struct(None));
+            group
+                .set_text("ErrorMessage", Some(HIDDEN_TOPOLOGY))
+                .set("Topology", Node::Struct(None));
         }
     }
 }
+
+/// What a broker says of it.
+const HIDDEN: &str =
+    "The group has described topic(s) that the client is not authorized to describe.";
+
+/// The same of a streams group.
+const HIDDEN_TOPOLOGY: &str =
+    "The described group uses topics that the client is not authorized to describe.";
 
 fn hide_group(group: &mut StructNode) {
     let mut hidden = StructNode::new(group.layout());
     hidden.set_text("GroupId", group.text("GroupId"));
     hidden.set_int("ErrorCode", TOPIC_AUTHORIZATION_FAILED.into());
+    hidden.set_text("ErrorMessage", Some(HIDDEN));
     *group = hidden;
 }
 

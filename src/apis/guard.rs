@@ -38,6 +38,10 @@ pub trait Guard {
     /// remembered for the audit log.
     fn objection(&mut self, topic: &str, change: &Change<'_>) -> Option<String>;
 
+    /// Whether brokers make topics because somebody asks for them. Where that is not known, the
+    /// cluster is asked, and the request is judged anew.
+    fn makes_topics(&mut self) -> bool;
+
     /// Whether topic rules let a broker make this topic by itself, with the cluster's defaults.
     fn may_appear(&mut self, topic: &str) -> bool;
 

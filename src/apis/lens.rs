@@ -3,11 +3,10 @@
 //! need an operation, strip refused topics, mirror a request's entities into an error answer.
 
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
-use crate::wire::layout::{Field, Role, Struct};
-use crate::wire::primitive::WireError;
+use crate::wire::layout::{Role, Struct};
 use crate::wire::tree::{Node, StructNode};
-use crate::wire::walk::{Scalar, Visitor};
 
+use super::topics::is_answered;
 use super::words::{Words, put_into_words};
 use super::{Access, Api, Guard, Listing, Refuse, errors, groups, produce};
 
@@ -177,18 +176,22 @@ impl<'a> Question<'a> {
     ) {
         let model = self.response_element(answers);
         let mut refused = Vec::new();
-        let (version, guard) = (self.version, &mut *self.guard);
+        let mut changed = false;
+        let (key, version, guard) = (self.api.key, self.version, &mut *self.guard);
         self.request.structs_mut(topics).retain(|topic| {
             let code = match topic_of(topic, version, guard) {
                 Some(name) if allowed(guard, &name) => return true,
                 Some(_) => errors::TOPIC_AUTHORIZATION_FAILED,
                 None => errors::UNKNOWN_TOPIC_ID,
             };
-            let element = model.as_ref().map(|m| mirror(topic, m, version, code));
-            refused.extend(element.map(|e| (answers, e)));
+            changed = true;
+            if is_answered(key, topic, version) {
+                let element = model.as_ref().map(|m| mirror(topic, m, version, code));
+                refused.extend(element.map(|e| (answers, e)));
+            }
             false
         });
-        self.changed |= !refused.is_empty();
+        self.changed |= changed;
         self.refused.append(&mut refused);
     }
 
@@ -293,6 +296,7 @@ impl<'a> Question<'a> {
         let model = response.element(to);
         let elements = self.request.structs(from).iter();
         let elements = elements
+            .filter(|e| is_answered(self.api.key, e, self.version))
             .map(|e| mirror(e, &model, self.version, code))
             .collect();
         *response.structs_mut(to) = elements;
@@ -531,33 +535,6 @@ fn kind_of(element: &StructNode, version: i16) -> (ResourceKind, String) {
     }
 }
 
-/// Collects the topic ids of a request as it is walked; the zero id names nothing.
-#[derive(Debug, Default)]
-pub struct TopicIds {
-    /// What was found, in order.
-    pub found: Vec<[u8; 16]>,
-}
-
-/// Most ids of one request that are asked for; the others stay unknown.
-const TOPIC_IDS_MAX: usize = 10_000;
-
-impl<'b> Visitor<'b> for TopicIds {
-    fn scalar(
-        &mut self,
-        field: &Field,
-        value: Scalar<'b>,
-        _at: std::ops::Range<usize>,
-    ) -> Result<(), WireError> {
-        if let (Role::TopicId, Scalar::Uuid(id)) = (field.role, value)
-            && *id != [0; 16]
-            && self.found.len() < TOPIC_IDS_MAX
-        {
-            self.found.push(*id);
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -605,6 +582,10 @@ mod tests {
             None
         }
 
+        fn makes_topics(&mut self) -> bool {
+            true
+        }
+
         fn may_appear(&mut self, _: &str) -> bool {
             true
         }
@@ -621,6 +602,7 @@ mod tests {
             let mut request = StructNode::new(&layout(key).unwrap().request.body);
             let empty = Node::Bytes(Some(Vec::new().into()));
             request.set("SubscribedTopicNames", Node::Array(Some(vec![empty])));
+            request.set_text("MemberId", Some("member"));
             let mut guard = GroupsOnly;
             let version = api.versions.max;
             let mut question = Question::new(api, version, &mut request, &mut guard);
@@ -639,6 +621,10 @@ mod tests {
             let mut request = StructNode::new(&layout.request.body);
             let mut topic = request.element("Topics");
             topic.set_text("TopicName", Some("secret"));
+            if topic.has("Partitions") {
+                let partition = topic.element("Partitions");
+                topic.structs_mut("Partitions").push(partition);
+            }
             request.structs_mut("Topics").push(topic);
             let mut guard = GroupsOnly;
             let mut question = Question::new(api, 0, &mut request, &mut guard);

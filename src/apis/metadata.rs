@@ -1,7 +1,11 @@
 //! Metadata: what exists, shown only to who may describe it.
 
-use super::errors::{INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID};
-use super::lens::{Answered, Question, Refusal};
+use super::Guard;
+use super::errors::{
+    INVALID_REQUEST, INVALID_TOPIC_EXCEPTION, LEADER_NOT_AVAILABLE, TOPIC_AUTHORIZATION_FAILED,
+    UNKNOWN_SERVER_ERROR, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+};
+use super::lens::{Answered, OPERATIONS_NOT_REQUESTED, Question, Refusal};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
 
@@ -9,7 +13,8 @@ use crate::wire::tree::{Node, StructNode};
 /// exists or not. Creation on demand needs CREATE too, and is switched off for the request if
 /// any of its topics lacks it: a broker creates before the answer could be filtered (threat 14).
 /// So it is where a topic rule speaks against one of them; there being no such topic then, the
-/// answer is that of a broker whose `create.topic.policy` refuses, UNKNOWN_TOPIC_OR_PARTITION.
+/// answer is that of a broker whose `create.topic.policy` refuses, UNKNOWN_TOPIC_OR_PARTITION;
+/// where the right is missing, it is refused behind the answer ([`refuse_creation`]).
 pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     let by_default_all = q.version == 0 && q.request.structs("Topics").is_empty();
     let all = by_default_all || q.request.is_null("Topics");
@@ -25,6 +30,14 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         // Ids that cannot be used yet: the broker refuses the whole request.
         return Ok(());
     }
+    // A broker refuses or fails on a topic that is named in no way, and answers so for all.
+    let mut topics = q.request.structs("Topics").iter();
+    let nameless = q.version >= 10 && !by_id && topics.any(|topic| topic.is_null("Name"));
+    let senseless = match q.version {
+        _ if !nameless => None,
+        ..12 => Some(INVALID_REQUEST),
+        _ => Some(UNKNOWN_SERVER_ERROR),
+    };
     let (version, guard) = (q.version, &mut *q.guard);
     let may_create_any = guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME);
     let create = asks_for_creation(version, q.request);
@@ -51,14 +64,20 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
         let mut answer = model.clone();
         answer.set_int("IsInternal", 0);
         let code = match &named {
-            Some(name) if guard.allows(Operation::Describe, ResourceKind::Topic, name) => {
-                let mut creatable = || guard.sees(Operation::Create, ResourceKind::Topic, name);
-                if create {
-                    uncreatable |= !(may_create_any || creatable()) || !guard.may_appear(name);
+            Some(name)
+                if senseless.is_none()
+                    && guard.allows(Operation::Describe, ResourceKind::Topic, name) =>
+            {
+                if create && !may_create_any && !may_create(guard, name) {
+                    // Must be known when the answer is there.
+                    guard.makes_topics();
+                    uncreatable = true;
+                } else if create {
+                    uncreatable |= !guard.may_appear(name);
                 }
                 return true;
             }
-            Some(_) => TOPIC_AUTHORIZATION_FAILED,
+            Some(_) => senseless.unwrap_or(TOPIC_AUTHORIZATION_FAILED),
             None => match guard.topic_name(&id) {
                 Some(name) if guard.allows(Operation::Describe, ResourceKind::Topic, &name) => {
                     return true;
@@ -101,6 +120,42 @@ fn switch_off_creation(q: &mut Question) {
     q.request.set_int("AllowAutoTopicCreation", 0);
     q.changed = true;
 }
+
+fn may_create(guard: &mut dyn Guard, topic: &str) -> bool {
+    guard.sees(Operation::Create, ResourceKind::Topic, topic)
+}
+
+/// What a broker that makes topics says of those that are not there and that the subject may not
+/// create: the request has been sent so that none is made, and only the answer says which are not
+/// there.
+pub fn refuse_creation(response: &mut StructNode, guard: &mut dyn Guard) -> bool {
+    if guard.sees(Operation::Create, ResourceKind::Cluster, CLUSTER_NAME) {
+        return false;
+    }
+    let mut refused = false;
+    for topic in response.structs_mut("Topics") {
+        let code = topic.int("ErrorCode");
+        let Some(name) = topic.text("Name").map(str::to_owned) else {
+            continue;
+        };
+        let is_absent = ABSENT.iter().any(|absent| i64::from(*absent) == code);
+        if is_absent && !guard.allows(Operation::Create, ResourceKind::Topic, &name) {
+            topic
+                .set_int("ErrorCode", TOPIC_AUTHORIZATION_FAILED.into())
+                .set("TopicId", Node::Uuid([0; 16]))
+                .set_int("TopicAuthorizedOperations", OPERATIONS_NOT_REQUESTED);
+            refused = true;
+        }
+    }
+    refused
+}
+
+/// What a broker says of a topic that is not there, also of one that could not be.
+const ABSENT: [i16; 3] = [
+    UNKNOWN_TOPIC_OR_PARTITION,
+    LEADER_NOT_AVAILABLE,
+    INVALID_TOPIC_EXCEPTION,
+];
 
 /// Whether a Metadata request in this version lets the broker make the topics that it names.
 pub fn asks_for_creation(version: i16, request: &StructNode) -> bool {

@@ -11,6 +11,7 @@ pub mod lens;
 pub mod misplaced;
 pub mod produce;
 pub mod table;
+pub mod topic_ids;
 pub mod versions;
 pub mod words;
 
@@ -24,10 +25,13 @@ mod rules;
 mod topics;
 mod transactions;
 
+#[cfg(test)]
+mod tests;
+
 pub use guard::{Guard, InForce};
 pub use layouts::{KEYS, layout};
 pub use lens::{Answered, Question, Refusal};
-pub use metadata::{Creation, asks_for_creation};
+pub use metadata::{Creation, asks_for_creation, refuse_creation};
 pub use partitions::{Listing, answer_listing};
 pub use words::Words;
 

@@ -25,37 +25,54 @@ pub(super) fn judge(q: &mut Question) -> Result<(), Refusal> {
     let Some(model) = q.response_element("Topics") else {
         return Ok(());
     };
-    let cursor = cursor(q.request).map(|(name, _)| name.to_owned());
+    let cursor = cursor(q.request).map(|(name, partition)| (name.to_owned(), partition));
+    if let Some((first, partition)) = &cursor {
+        let mut topics = q.request.structs("Topics").iter();
+        let is_named = topics.any(|topic| topic.text("Name") == Some(first));
+        if !is_named || *partition < 0 {
+            return Err(Refusal::Answer(senseless(q, &model)));
+        }
+    }
+    let from = cursor.as_ref().map_or("", |(first, _)| first);
     let guard = &mut *q.guard;
     let mut refused = Vec::new();
+    let mut changed = false;
+    let mut begins = true;
     q.request.structs_mut("Topics").retain(|topic| {
         let name = topic.text("Name").unwrap_or_default();
-        if guard.allows(Operation::Describe, ResourceKind::Topic, name) {
+        // Names below the cursor were on an earlier page.
+        let is_here = name >= from;
+        if is_here && guard.allows(Operation::Describe, ResourceKind::Topic, name) {
             return true;
         }
-        // Names below the cursor were on an earlier page.
-        if cursor.as_deref().is_none_or(|cursor| name >= cursor) {
+        changed = true;
+        if is_here {
+            begins &= name != from;
             refused.push(("Topics", refused_topic(&model, name)));
         }
         false
     });
-    q.changed |= !refused.is_empty();
-    q.refused.append(&mut refused);
-    if q.request.structs("Topics").is_empty() {
-        return Err(Refusal::Answer(match cursor {
-            // A broker calls a cursor whose topic is not in the list a mistake; here the topic
-            // was in the list and may not be described.
-            Some(_) if q.refused.is_empty() => {
-                let mut response = q.empty_response();
-                let mut topic = model.clone();
-                topic.set_int("ErrorCode", INVALID_REQUEST.into());
-                response.structs_mut("Topics").push(topic);
-                response
-            }
-            _ => q.local_answer(),
-        }));
+    // A broker wants the cursor's topic among those that are named.
+    if !begins {
+        q.request.set("Cursor", Node::Struct(None));
     }
-    Ok(())
+    q.changed |= changed;
+    q.refused.append(&mut refused);
+    q.answer_if_nothing_is_left("Topics")
+}
+
+/// The answer to a cursor that is at none of the topics that are named, or in front of them.
+fn senseless(q: &Question, model: &StructNode) -> StructNode {
+    let mut response = q.empty_response();
+    let topics = q.request.structs("Topics").iter().map(|topic| {
+        let mut answer = model.clone();
+        answer
+            .set_text("Name", topic.text("Name"))
+            .set_int("ErrorCode", INVALID_REQUEST.into());
+        answer
+    });
+    *response.structs_mut("Topics") = topics.collect();
+    response
 }
 
 /// All topics. A broker pages through those that its client may describe; asked by the proxy it

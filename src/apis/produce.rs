@@ -8,11 +8,13 @@ use std::ops::Range;
 
 pub use outline::{Next, Outline};
 
+use super::PRODUCE;
 use super::errors::{
     INVALID_RECORD, INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED,
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 };
 use super::lens::{Question, Refusal, mirror, topic_of};
+use super::topics::is_answered;
 use crate::policy::model::{Operation, ResourceKind};
 use crate::wire::layout::{Field, Message, Role};
 use crate::wire::primitive::WireError;
@@ -167,6 +169,7 @@ fn strip_internal(q: &mut Question) {
     };
     let (version, guard) = (q.version, &mut *q.guard);
     let mut refused = Vec::new();
+    let mut changed = false;
     q.request.structs_mut("TopicData").retain(|topic| {
         let name = topic_of(topic, version, guard);
         let Some(name) = name.filter(|name| is_internal(name)) else {
@@ -177,10 +180,13 @@ fn strip_internal(q: &mut Question) {
             true => INVALID_TOPIC_EXCEPTION,
             false => TOPIC_AUTHORIZATION_FAILED,
         };
-        refused.push(("Responses", mirror(topic, &model, version, code)));
+        changed = true;
+        if is_answered(PRODUCE, topic, version) {
+            refused.push(("Responses", mirror(topic, &model, version, code)));
+        }
         false
     });
-    q.changed |= !refused.is_empty();
+    q.changed |= changed;
     q.refused.append(&mut refused);
 }
 

@@ -91,7 +91,7 @@ pub static TABLE: [Api; KEYS] = [
         Own(groups::refuse_join)),
     row(12, "Heartbeat", (0, 4), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
     row(13, "LeaveGroup", (0, 5), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
-    row(14, "SyncGroup", (0, 5), Client, Named(|q| q.need(Read, Group, "GroupId")), Top),
+    row(14, "SyncGroup", (0, 5), Client, Named(groups::sync), Top),
     row(15, "DescribeGroups", (0, 6), Client,
         Named(|q| q.strip_names("Groups", Describe, Group, "Groups")), Unused),
     row(16, "ListGroups", (0, 5), Client, Open("the answer is filtered group by group"), Unused)
@@ -190,7 +190,7 @@ pub static TABLE: [Api; KEYS] = [
     row(60, "DescribeCluster", (0, 2), Client,
         Open("a broker asks no permission; addresses are rewritten"), Top),
     row(61, "DescribeProducers", (0, 0), Client,
-        Named(|q| q.strip_topics("Topics", Read, "Topics")), Each("Topics", "Topics"))
+        Named(transactions::describe_producers), Each("Topics", "Topics"))
         .saying(OfCode),
     row(62, "BrokerRegistration", (0, 4), BrokerOnly, Never(CONTROLLER), Unused),
     row(63, "BrokerHeartbeat", (0, 2), BrokerOnly, Never(CONTROLLER), Unused),
@@ -216,20 +216,13 @@ pub static TABLE: [Api; KEYS] = [
     row(74, "ListConfigResources", (0, 1), Client, Cluster(DescribeConfigs), Top),
     row(75, "DescribeTopicPartitions", (0, 0), Client, Named(partitions::judge), Unused)
         .filtered(partitions::filter),
-    row(76, "ShareGroupHeartbeat", (1, 1), Client, Named(|q| {
-        q.need(Read, Group, "GroupId")?;
-        q.need_all_topics(Describe, "SubscribedTopicNames")
-    }), Top),
+    row(76, "ShareGroupHeartbeat", (1, 1), Client, Named(groups::share_heartbeat), Top),
     row(77, "ShareGroupDescribe", (1, 1), Client,
         Named(|q| q.strip_names("GroupIds", Describe, Group, "Groups")), Unused)
         .filtered(groups::filter_describe),
-    row(78, "ShareFetch", (1, 2), Client, Named(groups::share_fetch), Top)
+    row(78, "ShareFetch", (1, 2), Client, Named(groups::share_session), Top)
         .filtered(groups::filter_share_fetch),
-    row(79, "ShareAcknowledge", (1, 2), Client, Named(|q| {
-        q.need(Read, Group, "GroupId")?;
-        q.strip_topics_and_ask("Topics", Read, "Responses");
-        Ok(())
-    }), Top),
+    row(79, "ShareAcknowledge", (1, 2), Client, Named(groups::share_session), Top),
     row(80, "AddRaftVoter", (0, 1), Client, Cluster(Alter), Top).saying(OfCode),
     row(81, "RemoveRaftVoter", (0, 0), Client, Cluster(Alter), Top).saying(OfCode),
     row(82, "UpdateRaftVoter", (0, 0), BrokerOnly, Never(RAFT), Unused),

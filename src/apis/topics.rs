@@ -5,7 +5,7 @@ use super::Guard;
 use super::errors::{
     INVALID_REQUEST, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
 };
-use super::lens::{Answered, Question, Refusal};
+use super::lens::{Answered, Question, Refusal, partitions_of};
 use super::rules;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::{Node, StructNode};
@@ -17,6 +17,35 @@ pub(super) fn refuse_replica(q: &Question) -> Result<(), Refusal> {
         id if id >= 0 => Err(q.refuse(TOPIC_AUTHORIZATION_FAILED)),
         _ => Ok(()),
     }
+}
+
+/// Whether a topic is the brokers' own, so that no transaction and no topology may name it.
+pub(super) fn is_of_brokers(name: &str) -> bool {
+    matches!(
+        name,
+        "__consumer_offsets" | "__transaction_state" | "__share_group_state"
+    )
+}
+
+/// APIs that a broker answers partition by partition, so that a topic of which the request names
+/// none is not in the answer: Produce, Fetch, DeleteRecords, WriteTxnMarkers and
+/// AlterShareGroupOffsets.
+const BY_PARTITION: [i16; 5] = [0, 1, 21, 27, 91];
+
+/// Whether an element of a request has one of the answer.
+pub(super) fn is_answered(key: i16, element: &StructNode, version: i16) -> bool {
+    !BY_PARTITION.contains(&key) || !partitions_of(element, version).is_empty()
+}
+
+/// The longest name of a topic, in characters, all of them ASCII.
+const NAME_CHARS_MAX: usize = 249;
+
+/// Whether a topic can have that name (Kafka's `Topic.validate`).
+pub(super) fn is_legal(name: &str) -> bool {
+    let of_a_topic = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    (1..=NAME_CHARS_MAX).contains(&name.len())
+        && name.bytes().all(of_a_topic)
+        && !matches!(name, "." | "..")
 }
 
 pub(super) fn list_offsets(q: &mut Question) -> Result<(), Refusal> {

@@ -1,10 +1,11 @@
 //! Producers with an id and transactions.
 
 use super::errors::{
-    CLUSTER_AUTHORIZATION_FAILED, OPERATION_NOT_ATTEMPTED, TOPIC_AUTHORIZATION_FAILED,
-    UNKNOWN_TOPIC_OR_PARTITION,
+    CLUSTER_AUTHORIZATION_FAILED, INVALID_TOPIC_EXCEPTION, OPERATION_NOT_ATTEMPTED,
+    TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_OR_PARTITION,
 };
-use super::lens::{Answered, Question, Refusal, mirror};
+use super::lens::{Answered, Question, Refusal, mirror, partitions_of};
+use super::topics::{is_answered, is_legal, is_of_brokers};
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind};
 use crate::wire::tree::StructNode;
 
@@ -40,6 +41,32 @@ pub(super) fn refuse_init_producer_id(q: &Question, code: i16) -> StructNode {
     response
 }
 
+/// DescribeProducers: READ on each topic. A broker looks at the names first.
+pub(super) fn describe_producers(q: &mut Question) -> Result<(), Refusal> {
+    let outcome = q.strip_topics("Topics", Operation::Read, "Topics");
+    q.refused
+        .iter_mut()
+        .for_each(|(_, topic)| illegal_first(topic));
+    outcome.map_err(|refusal| match refusal {
+        Refusal::Answer(mut response) => {
+            response
+                .structs_mut("Topics")
+                .iter_mut()
+                .for_each(illegal_first);
+            Refusal::Answer(response)
+        }
+        other => other,
+    })
+}
+
+fn illegal_first(topic: &mut StructNode) {
+    if !is_legal(topic.text("Name").unwrap_or_default()) {
+        for partition in topic.structs_mut("Partitions") {
+            partition.set_int("ErrorCode", INVALID_TOPIC_EXCEPTION.into());
+        }
+    }
+}
+
 /// WRITE on the transactional id and on each topic, all or nothing: if one topic is refused,
 /// the others answer OPERATION_NOT_ATTEMPTED, or that they are not there.
 pub(super) fn add_partitions(q: &mut Question) -> Result<(), Refusal> {
@@ -48,7 +75,11 @@ pub(super) fn add_partitions(q: &mut Question) -> Result<(), Refusal> {
     let mut denied = Vec::new();
     for topic in q.request.structs("V3AndBelowTopics") {
         let name = topic.text("Name").unwrap_or_default();
-        denied.push(!q.guard.allows(Operation::Write, ResourceKind::Topic, name));
+        // A broker asks about partitions.
+        let is_named = !partitions_of(topic, q.version).is_empty();
+        let write = Operation::Write;
+        let allowed = !is_of_brokers(name) && q.guard.allows(write, ResourceKind::Topic, name);
+        denied.push(is_named && !allowed);
     }
     if !denied.contains(&true) {
         return Ok(());
@@ -57,6 +88,9 @@ pub(super) fn add_partitions(q: &mut Question) -> Result<(), Refusal> {
     let model = response.element("ResultsByTopicV3AndBelow");
     let topics = q.request.structs("V3AndBelowTopics").iter().zip(&denied);
     for (topic, denied) in topics {
+        if partitions_of(topic, q.version).is_empty() {
+            continue;
+        }
         let code = match denied {
             true => TOPIC_AUTHORIZATION_FAILED,
             false => OPERATION_NOT_ATTEMPTED,
@@ -88,6 +122,7 @@ pub(super) fn refuse_markers(q: &Question, code: i16) -> StructNode {
         let mut answer = marker_model.clone();
         answer.set_int("ProducerId", marker.int("ProducerId"));
         let topics = marker.structs("Topics").iter();
+        let topics = topics.filter(|topic| is_answered(q.api.key, topic, q.version));
         let topics = topics.map(|topic| mirror(topic, &topic_model, q.version, code));
         *answer.structs_mut("Topics") = topics.collect();
         answer

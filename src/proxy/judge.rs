@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::apis::lens::TopicIds;
+use crate::apis::topic_ids::TopicIds;
 use crate::apis::{Guard, InForce};
 use crate::policy::View;
 use crate::policy::model::{CLUSTER_NAME, Operation, ResourceKind, RuleRef};
@@ -346,6 +346,11 @@ impl Guard for Judge<'_> {
         let message = objection.message.clone();
         self.objections.add(change.operation, topic, objection);
         Some(message)
+    }
+
+    fn makes_topics(&mut self) -> bool {
+        self.lookup.defaults();
+        self.lookup.cluster.makes_topics()
     }
 
     fn may_appear(&mut self, topic: &str) -> bool {

@@ -97,6 +97,7 @@ fn adapt(client: &mut Client, expect: &mut Expect, version: i16, response: &mut 
     let enforced = client.view.is_some();
     if expect.api.key == METADATA {
         learn_topics(client, version, response);
+        appearing::deny(client, expect, response);
         appearing::tell(client, expect, response);
     }
     if let Some(listing) = &expect.listing {

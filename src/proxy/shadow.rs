@@ -418,6 +418,10 @@ impl Guard for Recorder<'_> {
         None
     }
 
+    fn makes_topics(&mut self) -> bool {
+        true
+    }
+
     fn may_appear(&mut self, _topic: &str) -> bool {
         true
     }

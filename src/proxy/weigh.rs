@@ -71,10 +71,16 @@ pub fn weigh(client: &mut Client, frame: &Bytes, learned: Option<&Learned>) -> W
         PRODUCE => client.charge_produce(head.client_id, frame.len() + 4, started),
         _ => 0,
     };
-    if key == FETCH
-        && let Some(answered) = unowned_session(client, api, &head, &request)
-    {
-        return answered;
+    let mut renumbered = false;
+    if key == FETCH {
+        match whose_session(client, version, &request) {
+            Whose::Own => {}
+            Whose::Nobodys => {
+                request.set_int("SessionId", 0);
+                renumbered = true;
+            }
+            Whose::Unknown => return unknown_session(client, api, &head),
+        }
     }
     let forgotten = forgotten_topics(key, &request);
     let creates = |version, request: &StructNode| {
@@ -121,7 +127,7 @@ pub fn weigh(client: &mut Client, frame: &Bytes, learned: Option<&Learned>) -> W
     if let Some(answered) = share::session(client, api, &head, &request, &mut asked) {
         return answered;
     }
-    let frame = match changed {
+    let frame = match changed || renumbered {
         false => whole(frame),
         true => {
             let asked = RequestHeader {
@@ -363,31 +369,46 @@ fn schema_refusal(outcome: &crate::schema::Outcome) -> Option<Refused> {
     })
 }
 
-/// The answer to a session that is not this client's; `None`: it is, or none is named.
-fn unowned_session(
-    client: &Client,
-    api: &'static Api,
-    head: &RequestHeader,
-    request: &StructNode,
-) -> Option<Weighed> {
-    let session_id = request.int("SessionId") as i32;
-    if session_id == 0 || head.version < fetch_api::SESSIONS_SINCE {
-        return None;
+/// Whose fetch session a request names.
+enum Whose {
+    /// This client's, or there is none.
+    Own,
+    /// Not this client's, but the request only ends it and begins anew.
+    Nobodys,
+    /// Not this client's, or of no number.
+    Unknown,
+}
+
+/// Epochs that go on with no session: a new one is begun, or none.
+const FULL_EPOCHS: [i64; 2] = [0, -1];
+
+fn whose_session(client: &Client, version: i16, request: &StructNode) -> Whose {
+    if version < fetch_api::SESSIONS_SINCE {
+        return Whose::Own;
     }
+    let session_id = request.int("SessionId") as i32;
+    let is_full = FULL_EPOCHS.contains(&request.int("SessionEpoch"));
     let key = (client.broker.clone(), session_id);
     let sessions = &client.proxy.fetch_sessions;
-    if sessions.refused(&key, &client.owner()).is_some() {
-        return None;
+    match (session_id, is_full) {
+        (0, true) => Whose::Own,
+        (0, false) => Whose::Unknown,
+        _ if sessions.refused(&key, &client.owner()).is_some() => Whose::Own,
+        (_, true) => Whose::Nobodys,
+        (_, false) => Whose::Unknown,
     }
+}
+
+/// The answer to a session that is not this client's.
+fn unknown_session(client: &Client, api: &'static Api, head: &RequestHeader) -> Weighed {
     client.metrics.request(api.key, Outcome::Refused);
-    let mut response = StructNode::new(&api.layout()?.response.body);
+    let Some(layout) = api.layout() else {
+        return Weighed::Close(Reason::Unsupported, "no layout");
+    };
+    let mut response = StructNode::new(&layout.response.body);
     response.set_int("ErrorCode", apis::errors::FETCH_SESSION_ID_NOT_FOUND.into());
-    Some(Weighed::Answer(answer(
-        api,
-        head.version,
-        head.correlation_id,
-        &response,
-    )))
+    let frame = answer(api, head.version, head.correlation_id, &response);
+    Weighed::Answer(frame)
 }
 
 fn fetch_work(client: &Client, version: i16, request: &StructNode) -> Work {

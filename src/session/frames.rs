@@ -146,6 +146,9 @@ impl apis::Guard for Nobody {
     fn objection(&mut self, _: &str, _: &Change<'_>) -> Option<String> {
         None
     }
+    fn makes_topics(&mut self) -> bool {
+        false
+    }
     fn may_appear(&mut self, _: &str) -> bool {
         false
     }

@@ -83,6 +83,13 @@ impl Cluster {
         state.defaults.is_none_or(|known| known.makes_topics)
     }
 
+    /// Whether the cluster has said that it does. Asks nobody.
+    pub fn is_known_to_make_topics(&self) -> bool {
+        let state = self.defaults.state.lock();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.defaults.is_some_and(|known| known.makes_topics)
+    }
+
     /// Asks a broker, unless somebody else just has. Afterwards it is known, or it is known that
     /// it cannot be known for now.
     pub async fn learn_topic_defaults(&self) {
@@ -100,8 +107,13 @@ impl Cluster {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot ask the cluster for its defaults for new topics");
-                // What it said before is still the best guess.
-                state.good_until = clock::now().checked_add(PAUSE);
+                // What it said before is still the best guess. A right that is missing is not
+                // there a moment later.
+                let pause = match error {
+                    AskError::Refused(_) => FRESH_FOR,
+                    _ => PAUSE,
+                };
+                state.good_until = clock::now().checked_add(pause);
             }
         }
     }

@@ -2,16 +2,21 @@
 //! names that exist and names that do not.
 
 use crate::body::{self, Names};
+use crate::compare;
+use crate::fields;
 use crate::lab::dice::Dice;
 use crate::rules::{HOSTS, USERS};
+use crate::sensible;
+use crate::socket::encode;
 use crate::stage::{Side, Stage};
 use kordon::apis::{self, Api, Phase};
 use kordon::wire::tree::StructNode;
+use std::fmt::Write as _;
 
 /// Topics that exist at first and come back after each set of rules.
 pub const TOPICS: [&str; 5] = ["in.orders", "in.order", "out.orders", "in.del", "out.del"];
 /// Topics that exist only if a request creates them.
-const OTHERS: [&str; 4] = ["in.orders2", "in.missing", "out.missing", "new"];
+pub const OTHERS: [&str; 4] = ["in.orders2", "in.missing", "out.missing", "new"];
 /// What nobody should call a topic.
 const ODD: [&str; 5] = ["", "in.a b", "in.ü", "__consumer_offsets", "."];
 /// Groups with committed offsets at first.
@@ -37,6 +42,8 @@ pub struct Case {
     /// Whether what could only be validated is done.
     pub real: bool,
     names: Names,
+    /// From which its fields are changed; `None`: they are as the generator of names has them.
+    seed: Option<u64>,
 }
 
 /// Names that rules are about.
@@ -68,6 +75,9 @@ pub fn random(dice: &mut Dice, counter: usize, joined: &[(i16, String)]) -> Case
         let tokens = (38..=41).contains(&api.key);
         if api.phase == Phase::Client && (!tokens || dice.once_in(10)) {
             break api;
+        }
+        if dice.once_in(50) {
+            break apis::lookup(apis::API_VERSIONS).unwrap();
         }
         // What clients do most is asked most.
         if dice.once_in(2) {
@@ -114,6 +124,7 @@ pub fn random(dice: &mut Dice, counter: usize, joined: &[(i16, String)]) -> Case
         words,
         real: dice.once_in(2),
         names,
+        seed: dice.once_in(3).then(|| dice.number()),
     }
 }
 
@@ -142,7 +153,13 @@ fn joins(key: i16) -> Option<i16> {
 fn groups(dice: &mut Dice, key: i16, counter: usize, joined: &[(i16, String)]) -> Vec<String> {
     // Who has joined a group makes others wait.
     if matches!(key, 11 | 68 | 76 | 78 | 79 | 88) {
-        return vec![fresh(counter)];
+        // But for members that come again under the new protocol.
+        let again = joined.iter().filter(|(by, _)| key == 68 && *by == key);
+        let again: Vec<&String> = again.map(|(_, group)| group).collect();
+        return match again.is_empty() || dice.once_in(2) {
+            true => vec![fresh(counter)],
+            false => vec![(*dice.pick(&again)).clone()],
+        };
     }
     let members = joined.iter().filter(|(by, _)| joins(key) == Some(*by));
     let members: Vec<&String> = members.map(|(_, group)| group).collect();
@@ -189,6 +206,11 @@ pub const SETTING: &str = "flush.messages";
 impl Case {
     /// The request as one side gets it.
     pub fn request(&self, stage: &Stage, side: Side) -> StructNode {
+        self.changed(stage, side).0
+    }
+
+    /// The request, and what was changed in it.
+    fn changed(&self, stage: &Stage, side: Side) -> (StructNode, Vec<String>) {
         let key = self.api.key;
         let mut node = body::request(stage, side, key, self.version, &self.names);
         match key {
@@ -210,9 +232,27 @@ impl Case {
                     }
                 }
             }
+            3 => sensible::bound(key, self.version, &mut node),
             _ => {}
         }
-        node
+        let done = self
+            .seed
+            .map(|seed| fields::change(seed, (key, self.version), (stage, side), &mut node));
+        (node, done.unwrap_or_default())
+    }
+
+    /// The body, at times with a tagged field of a number that nobody knows.
+    pub fn body(&self, stage: &Stage, side: Side) -> Vec<u8> {
+        const UNKNOWN: [u8; 6] = [1, 0x88, 0x27, 2, 7, 7];
+        let key = self.api.key;
+        let mut body = encode(key, self.version, &self.request(stage, side)).to_vec();
+        let tagged = self.seed.is_some_and(|seed| seed.is_multiple_of(8));
+        // Fetch has tagged fields of its own there.
+        if tagged && key != apis::FETCH && self.api.flexible(self.version) {
+            body.pop();
+            body.extend_from_slice(&UNKNOWN);
+        }
+        body
     }
 
     /// The group it may have joined, by its key.
@@ -221,13 +261,8 @@ impl Case {
         joins.then(|| (self.api.key, self.names.groups[0].clone()))
     }
 
-    /// The topics it names.
-    pub fn topics(&self) -> &[String] {
-        &self.names.topics
-    }
-
     /// For reports.
-    pub fn label(&self) -> String {
+    pub fn label(&self, stage: &Stage) -> String {
         let Case {
             api,
             version,
@@ -238,6 +273,12 @@ impl Case {
             ..
         } = self;
         let (name, key) = (api.name, api.key);
-        format!("{name} ({key}) {version} as {user} at {host}, real {real}, {names:?}")
+        let mut label = format!("{name} ({key}) {version} as {user} at {host}");
+        if self.seed.is_some() {
+            let (node, done) = self.changed(stage, Side::Strict);
+            let _ = write!(label, ", {} in {}", done.join(", "), compare::show(&node));
+        }
+        let _ = write!(label, ", real {real}, {names:?}");
+        label
     }
 }

@@ -120,6 +120,17 @@ pub fn policies(rules: &[Rule], mark: usize) -> String {
     out
 }
 
+/// Takes the rules by which the test sees what is in force out of described ACLs, and those that
+/// requests have made.
+pub fn without_own(resources: &mut Vec<StructNode>) {
+    const OWN: [&str; 3] = ["User:mark", "User:nobody", "User:nobody-at-all"];
+    for resource in resources.iter_mut() {
+        let acls = resource.structs_mut("Acls");
+        acls.retain(|acl| !OWN.contains(&acl.text("Principal").unwrap_or_default()));
+    }
+    resources.retain(|resource| !resource.structs("Acls").is_empty());
+}
+
 /// The rules that can concern a user at a host, for a failure's message.
 pub fn show(rules: &[Rule], user: &str) -> String {
     let mine = rules.iter().filter(|r| r.user == user || r.user == "*");

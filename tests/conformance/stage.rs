@@ -15,16 +15,30 @@ use crate::sides::Ids;
 pub use crate::sides::{SIDES, Side};
 use crate::socket::{Socket, request};
 use kordon::wire::tree::{Node, StructNode};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The version of Kafka on both sides.
 const VERSION: &str = "4.3.0";
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+/// After that a group forgets no topic any more.
+const STAYS_AFTER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
 /// A user of the test's own, by whom it sees which rules are in force.
 const MARK: &str = "mark";
+/// Partitions of a topic where nobody says how many, as the lab's brokers have it.
+pub const PARTITIONS: usize = 3;
+/// Settings in which the two brokers differ.
+pub const OWN: [&str; 7] = [
+    "listener.name.sasl.plain.sasl.jaas.config",
+    "authorizer.class.name",
+    "super.users",
+    "listener.security.protocol.map",
+    "sasl.enabled.mechanisms",
+    "log.dirs",
+    "log.dir",
+];
 /// Kafka's code of the operation Create.
 const CREATE: i64 = 5;
 
@@ -43,6 +57,8 @@ pub struct Stage {
     marks: usize,
     /// Topics that should exist, with their partitions.
     pub topics: BTreeMap<String, usize>,
+    /// Topics whose offsets stay where the topics are gone.
+    ghosts: BTreeSet<String>,
 }
 
 impl Stage {
@@ -72,6 +88,7 @@ impl Stage {
             ids: Ids::default(),
             marks: 0,
             topics: BTreeMap::new(),
+            ghosts: BTreeSet::new(),
         };
         stage.restore()?;
         for admin in stage.admins.values_mut() {
@@ -85,6 +102,18 @@ impl Stage {
         match side {
             Side::Strict => Socket::open_from(&self.sasl, host).log_in(user),
             Side::Kordon => Socket::open_from(&self.listeners[user], host),
+        }
+    }
+
+    /// Whether somebody still takes connections.
+    pub fn listens(&self, side: Side, user: &str) -> Result<(), String> {
+        let addr = match side {
+            Side::Strict => &self.sasl,
+            Side::Kordon => &self.listeners[user],
+        };
+        match std::net::TcpStream::connect(addr) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{addr}: {error}\n{}", self.logs())),
         }
     }
 
@@ -201,14 +230,30 @@ impl Stage {
                 found == want && self.leads(side)
             })
             .map_err(|why| format!("{side:?}: {why}: {want:?}, got {found:?}"))?;
-            // A group forgets a deleted topic a moment later.
-            until("offsets", || {
-                let groups = offsets(&self.ask(side, 9, 8, &offset_fetch()));
-                let internal = |topic: &str| topic.starts_with("__");
-                let mut topics = groups.keys().map(|(_, topic, _)| topic);
-                topics.all(|t| internal(t) || want.contains_key(t))
-            })?;
         }
+        self.forget()
+    }
+
+    /// Waits until the groups of both sides have forgotten topics that are gone, as they do a
+    /// moment later. What a transaction commits when its topic has been made anew stays for good.
+    fn forget(&mut self) -> Result<(), String> {
+        let from = Instant::now();
+        let mut left = [BTreeMap::new(), BTreeMap::new()];
+        until("offsets", || {
+            left = SIDES.map(|side| offsets(&self.ask(side, 9, 8, &offset_fetch())));
+            for side in &mut left {
+                side.retain(|(_, topic, _), _| {
+                    let is_there = topic.starts_with("__") || self.topics.contains_key(topic);
+                    !is_there && !self.ghosts.contains(topic)
+                });
+            }
+            let stays = left[0] == left[1] && from.elapsed() > STAYS_AFTER;
+            stays || left.iter().all(BTreeMap::is_empty)
+        })
+        .map_err(|why| format!("{why}: {left:?}"))?;
+        let [strict, _] = left;
+        self.ghosts
+            .extend(strict.into_keys().map(|(_, topic, _)| topic));
         Ok(())
     }
 
@@ -390,7 +435,8 @@ admin: {{bind: \"127.0.0.1:{admin}\"}}
 
 /// What both brokers share beyond the lab's own properties.
 /// Nobody's session ends during a run: the brokers would not end it at the same moment.
-const SHARED: &str = "group.max.session.timeout.ms=1800000
+const SHARED: &str = "auto.create.topics.enable=true
+group.max.session.timeout.ms=1800000
 group.consumer.session.timeout.ms=1800000
 group.consumer.max.session.timeout.ms=1800000
 group.share.session.timeout.ms=1800000

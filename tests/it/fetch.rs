@@ -136,7 +136,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
 async fn t08_a_session_that_is_not_ones_own_is_not_found() {
     let lab = Lab::new();
     let mut client = lab.app().await;
-    for (id, epoch) in [(1, 1), (77, 0), (i32::MAX, 5)] {
+    for (id, epoch) in [(1, 1), (77, 2), (i32::MAX, 5)] {
         let mut request = fetch_all(&[]);
         (request.session_id, request.session_epoch) = (id, epoch);
         for version in 7..=12 {
@@ -145,4 +145,17 @@ async fn t08_a_session_that_is_not_ones_own_is_not_found() {
         }
     }
     assert_eq!(lab.broker().requests(1), 0);
+}
+
+#[tokio::test]
+async fn t08_who_only_ends_a_session_that_is_not_ones_own_is_served_without() {
+    let lab = Lab::new();
+    let mut client = lab.app().await;
+    for epoch in [0, -1] {
+        let mut request = everything(&lab, 7, &["open.a"]).await;
+        (request.session_id, request.session_epoch) = (77, epoch);
+        // The broker of the lab knows no session of any number.
+        let answer = client.call(7, &request).await.unwrap();
+        assert_eq!((answer.error_code, fetched(&answer).len()), (0, 1));
+    }
 }

@@ -493,6 +493,9 @@ pub enum Kind {
     Control,
 }
 
+/// When records of the tests are made, in milliseconds.
+pub const TIME: i64 = 1_700_000_000_000;
+
 /// A batch of one record without a key.
 pub fn batch(value: &str, kind: Kind) -> Bytes {
     let mut record = vec![0u8, 0, 0, 1]; // attributes, timestamp and offset delta, no key
@@ -506,8 +509,8 @@ pub fn batch(value: &str, kind: Kind) -> Bytes {
         Kind::Control => 0x20,
     });
     tail.put_i32(0); // last offset delta
-    tail.put_i64(1_700_000_000_000);
-    tail.put_i64(1_700_000_000_000);
+    tail.put_i64(TIME);
+    tail.put_i64(TIME);
     let producer = if kind == Kind::Plain { -1 } else { 1 };
     tail.put_i64(producer);
     tail.put_i16(producer.min(0) as i16);

@@ -498,7 +498,11 @@ pub fn t15_the_place_of_a_hidden_name_cannot_be_searched(stage: &mut Stage) {
         next.map(str::to_owned)
     };
     assert!(end(&mut stage.direct()).is_some_and(|next| &*next < "see."));
-    assert_eq!(end(&mut attacker), None);
+    let own = end(&mut attacker);
+    assert!(
+        own.as_ref().is_none_or(|next| next.starts_with("see.")),
+        "{own:?}"
+    );
 }
 
 /// Row 18. With the proxy's identity the broker lists and describes everybody's.

@@ -52,6 +52,10 @@ impl Guard for House {
         let objection = self.rules.object(topic, change, &mut || Some(defaults))?;
         Some(objection.message)
     }
+    fn makes_topics(&mut self) -> bool {
+        true
+    }
+
     fn may_appear(&mut self, _: &str) -> bool {
         true
     }
