@@ -47,6 +47,7 @@ const SHARE: &str = "coordinators of share groups' state are looked up by broker
 const MARKERS: &str = "ClusterAction is the brokers' own: an admin who aborts needs Alter";
 const IDS: &str = "the text holds the id of a topic, which is each broker's own";
 const NAMES: &str = "what is wrong with a topic's name is told by its code";
+const CONNECTION: &str = "a share session is honoured on the connection that began it (threat 8)";
 const NO_SESSION: &str = "a fetch session of refused topics alone is not begun";
 const OWN: &str = "a broker looks at values of its own settings before it asks for permission";
 
@@ -109,6 +110,8 @@ const ACCEPTED: &[Accepted] = &[
     row(44, &["kind"], "Responses.ErrorMessage", ("null", ""), SAID),
     row(90, &[], "Groups.ErrorMessage", ("null", ""), SAID),
     row(91, &[], "Responses.TopicId", ("", ""), ID_TOLD),
+    row(78, &[], "ErrorCode", ("0", "122"), CONNECTION),
+    row(79, &[], "ErrorCode", ("0", "122"), CONNECTION),
     row(78, &["missing", "two", "every"], "", ("", ""), SHARE_FETCH),
     row(
         32,
