@@ -162,7 +162,7 @@ impl Textual for Field {
 }
 
 /// Fields that say what an element of an array is about.
-const ABOUT: [&str; 9] = [
+const ABOUT: [&str; 10] = [
     "Name",
     "TopicName",
     "Topic",
@@ -171,6 +171,7 @@ const ABOUT: [&str; 9] = [
     "GroupId",
     "TransactionalId",
     "ResourceName",
+    "MemberId",
     "Key",
 ];
 
